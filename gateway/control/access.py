@@ -1,0 +1,73 @@
+"""Who may do what, as a table; and who a bearer token is of."""
+
+from enum import StrEnum
+
+from aiohttp import web
+
+from gateway.control.problems import Forbidden, Unauthenticated
+from gateway.enforcement.store import Store
+from gateway.identity.keys import MAX_CREDENTIAL
+from gateway.identity.records import OperatorRecord, Role
+
+
+class Access(StrEnum):
+    """What a route asks of its caller."""
+
+    OPEN = "open"
+    READ = "read"
+    OPERATE = "operate"
+    APPROVE = "approve"
+    READ_CALLERS = "read callers"
+    EDIT_CALLERS = "edit callers"
+    READ_OPERATORS = "read operators"
+
+
+ROLES: dict[Access, frozenset[Role]] = {
+    Access.OPEN: frozenset(),
+    Access.READ: frozenset({Role.VIEWER, Role.OPERATOR, Role.APPROVER, Role.AUDITOR}),
+    Access.OPERATE: frozenset({Role.OPERATOR, Role.APPROVER}),
+    Access.APPROVE: frozenset({Role.APPROVER}),
+    Access.READ_CALLERS: frozenset({Role.VIEWER, Role.OPERATOR, Role.APPROVER, Role.AUDITOR, Role.REGISTRAR}),
+    Access.EDIT_CALLERS: frozenset({Role.REGISTRAR, Role.APPROVER}),
+    Access.READ_OPERATORS: frozenset({Role.APPROVER, Role.AUDITOR}),
+}
+"""Any one of these roles is enough. ``OPEN`` asks for no token at all."""
+
+
+def may(operator: OperatorRecord, access: Access) -> bool:
+    """Whether one of the operator's roles is enough."""
+    return bool(operator.roles & ROLES[access])
+
+
+def demand(operator: OperatorRecord, access: Access, what: str) -> None:
+    """Refuse an operator whose roles are not enough.
+
+    Raises:
+        Forbidden: they are not; ``what`` names the thing that needs more.
+    """
+    if not may(operator, access):
+        raise Forbidden(f"{what} needs the role {_either(access)}. {operator.id} has {_listed(operator.roles)}.")
+
+
+async def authenticate(request: web.Request, store: Store) -> OperatorRecord:
+    """The operator whose token the request bears (RFC 6750).
+
+    Raises:
+        Unauthenticated: there is none, or nobody has it.
+    """
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("Send the header Authorization: Bearer <token>.")
+    operator = await store.operator_by_token(token) if len(token) <= MAX_CREDENTIAL else None
+    if operator is None:
+        raise Unauthenticated("Nobody has this token; an approver can give you a new one.")
+    return operator
+
+
+def _either(access: Access) -> str:
+    return " or ".join(sorted(ROLES[access]))
+
+
+def _listed(roles: frozenset[Role]) -> str:
+    return ", ".join(sorted(roles))

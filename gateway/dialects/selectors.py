@@ -1,0 +1,154 @@
+"""Reads the names of models out of a JSON body, strictly: what two parsers could read differently is refused.
+
+On duplicate keys Python, orjson and Node take the last, others the first, and Go matches keys without regard
+to case. So a selector's key may stand once, spelled exactly. The body is parsed once by orjson (which refuses a
+byte order mark, other encodings, NaN, infinities, lone surrogates, a second document and nesting beyond 1024).
+Only where a selector's key occurs more than once anywhere, a second, slower pass looks at the pairs themselves.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from gateway.policy.names import well_formed
+
+EACH = "[]"
+MAX_NAMES = 32
+"""Names in one request. Requests name one to three; batches come by other operations."""
+
+
+class MalformedBodyError(Exception):
+    """The body cannot be read in one way only. The message is for the client and quotes nothing of the body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Where a JSON body names a model: a path of keys. A step ``[]`` means each item of an array.
+
+    What kind of item it is does not matter: a ``model`` where one may stand is a name that counts.
+    """
+
+    path: tuple[str, ...]
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a body says: the names it gives, in the order of the selectors, and whether it asks for a stream."""
+
+    names: tuple[str, ...]
+    stream: bool
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object as the sequence of its members, duplicates and all."""
+
+
+class BodyReader:
+    """Reads the bodies of one operation."""
+
+    def __init__(self, selectors: tuple[Selector, ...]) -> None:
+        self._selectors = selectors
+        keys = dict.fromkeys(step for s in selectors for step in (*s.path, "stream") if step != EACH)
+        self._occurrences = re.compile(b'"(?:' + b"|".join(map(_spellings, keys)) + rb')"[ \t\r\n]*:')
+
+    def read(self, body: bytes) -> Reading:
+        """The names in a body.
+
+        Raises:
+            MalformedBodyError: not JSON, not an object, ambiguous, or a name that is none.
+        """
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise MalformedBodyError(f"The body is not valid JSON: {error.msg}") from None
+        if not isinstance(document, dict):
+            raise MalformedBodyError("The body must be a JSON object.")
+        if self._may_repeat(body):
+            document = _as_pairs(body)
+        names = tuple(name for selector in self._selectors for name in self._select(document, selector))
+        if len(names) > MAX_NAMES:
+            raise MalformedBodyError(f"The body names more than {MAX_NAMES} models.")
+        return Reading(names, stream=_member(document, "stream") is True)
+
+    def _may_repeat(self, body: bytes) -> bool:
+        """Whether any selector's key occurs twice, in any spelling, anywhere."""
+        seen = set()
+        for match in self._occurrences.finditer(body):
+            if match.lastindex in seen:
+                return True
+            seen.add(match.lastindex)
+        return False
+
+    def _select(self, document: Any, selector: Selector) -> list[str]:
+        values = list(_walk(document, selector.path))
+        for value in values:
+            if not isinstance(value, str) or not well_formed(value):
+                raise MalformedBodyError(
+                    f"{_spell(selector.path)} must be a model's name: letters, digits and ._:/@+- only."
+                )
+        if selector.required and not values:
+            raise MalformedBodyError(f"{_spell(selector.path)} is missing.")
+        return values
+
+
+def _walk(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
+    if not path:
+        yield value
+    elif path[0] == EACH:
+        if isinstance(value, list) and not isinstance(value, _Pairs):
+            for item in value:
+                yield from _walk(item, path[1:])
+        elif value is not None:
+            raise MalformedBodyError("A list was expected where models may be named.")
+    elif isinstance(value, dict | _Pairs):
+        member = _member(value, path[0])
+        if member is not _ABSENT and not (member is None and len(path) > 1):
+            yield from _walk(member, path[1:])
+
+
+_ABSENT = object()
+
+
+def _member(value: Any, key: str) -> Any:
+    """The one member with this key, or ``_ABSENT``; refused where another spelling or a second one stands beside."""
+    pairs = value if isinstance(value, _Pairs) else value.items()
+    found = _ABSENT
+    for name, member in pairs:
+        if name == key and found is _ABSENT:
+            found = member
+        elif len(name) == len(key) and name.casefold() == key:
+            raise MalformedBodyError(f"{key!r} stands twice, or in another spelling.")
+    return found
+
+
+def _as_pairs(body: bytes) -> _Pairs:
+    try:
+        document: _Pairs = json.loads(body.decode(), object_pairs_hook=_Pairs)
+    except RecursionError:
+        raise MalformedBodyError("The body is nested too deeply.") from None
+    return document
+
+
+def _spell(path: tuple[str, ...]) -> str:
+    return ".".join(path).replace(f".{EACH}", EACH)
+
+
+_FOLDING = {"k": "\u212a", "s": "\u017f"}
+"""The letters beyond ASCII that fold to ASCII ones: the Kelvin sign and the long s (Unicode CaseFolding.txt)."""
+
+
+def _spellings(key: str) -> bytes:
+    """A group that matches every spelling of a key that some parser takes for it: case, escapes, folding letters."""
+    return b"(" + b"".join(_letter(letter) for letter in key) + b")"
+
+
+def _letter(letter: str) -> bytes:
+    forms = {letter.lower(), letter.upper(), _FOLDING.get(letter, letter)}
+    literal = [re.escape(form.encode()) for form in sorted(forms)]
+    escaped = [b"\\\\u(?i:" + f"{ord(form):04x}".encode() + b")" for form in sorted(forms)]
+    return b"(?:" + b"|".join(literal + escaped) + b")"

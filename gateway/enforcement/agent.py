@@ -1,0 +1,367 @@
+"""Gives a replica Redis and time: reads the feed, applies revisions, renews the lease.
+
+Two loops. The feed makes it fast; the renewal makes it certain: if the feed is dead, its STALE is enough to catch
+up, and if both are dead the lease ends. Applying a revision is one synchronous callback, and the renewal that
+acknowledges it comes after.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import platform
+import secrets
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import structlog
+from redis.exceptions import RedisError
+
+from gateway import tasks
+from gateway.enforcement import lease, scripts
+from gateway.enforcement.connection import FEED_BLOCK_MS, Client
+from gateway.enforcement.entry import Entry, read_entry
+from gateway.enforcement.keys import Keys
+from gateway.enforcement.memory import recall, remember
+from gateway.enforcement.records import Records
+from gateway.enforcement.replica import Fenced, Gap, Gone, Renewal, Replica, State
+from gateway.enforcement.signing import ForgedError, Verifier
+from gateway.identity.directory import UNKNOWN, Unknown
+from gateway.observability.metrics import Sample
+from gateway.policy.caller import Caller
+from gateway.policy.snapshot import Snapshot
+
+Callers = Iterable[str] | Literal["all"]
+_FEED_BATCH = 1000
+
+
+class Plane(Protocol):
+    """What a replica does to the data plane it stands for."""
+
+    def affected(self, callers: Callers) -> list[str]:
+        """Keys in flight of the callers that a revision names."""
+
+    def apply(self, snapshot: Snapshot, callers: Callers, fresh: dict[str, Caller | Unknown]) -> None:
+        """Swap, evict, sweep, sever: in one go, without an await."""
+
+    def sever_overdue(self) -> None:
+        """Sever what the lease no longer covers."""
+
+
+class NotInitialisedError(Exception):
+    """There is no policy in Redis; ``portcullis init`` writes the first."""
+
+
+class Agent:
+    """Runs one replica. ``commands`` and ``feed`` are clients of their own, with timeouts of their own."""
+
+    def __init__(
+        self,
+        name: str,
+        state_dir: Path,
+        verifier: Verifier,
+        keys: Keys,
+        commands: Client,
+        feed: Client,
+        version: str,
+    ) -> None:
+        remembered = recall(state_dir, verifier)
+        self.replica = Replica(secrets.token_hex(16), None if remembered is None else remembered.entry.position)
+        self.name = name
+        self.renew_failures = 0
+        self.fenced_times = 0
+        self.records = Records(commands, keys, verifier)
+        self._state_dir = state_dir
+        self._verifier = verifier
+        self._keys = keys
+        self._commands = commands
+        self._feed = feed
+        self._version = version
+        self._plane: Plane | None = None
+        self._doc = ""
+        self._snapshot: Snapshot | None = None
+        self._applying = asyncio.Lock()
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._writer: asyncio.Task[Any] | None = None
+        self._log = structlog.get_logger("portcullis.replica").bind(replica=name)
+        self._told = ""
+        self._renew_script = commands.register_script(scripts.RENEW)
+        self._leave_script = commands.register_script(scripts.LEAVE)
+        self.ready = asyncio.Event()
+        self.on_reborn: Callable[[], None] = lambda: None
+
+    @property
+    def member(self) -> str:
+        """This replica as Redis lists it: name and incarnation."""
+        return f"{self.name}:{self.replica.incarnation}"
+
+    def start(self, plane: Plane) -> None:
+        """Begin to follow the policy."""
+        self._plane = plane
+        self._tasks = [tasks.spawn(self._follow(), "replica-feed"), tasks.spawn(self._keep_renewing(), "replica-renew")]
+
+    async def leave(self) -> None:
+        """Say that this replica serves nothing any more. Only after the listener is closed and streams are gone."""
+        await tasks.cancel(*self._tasks)
+        if self._timer is not None:
+            self._timer.cancel()
+        self.replica.fence()
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(lease.RENEW_TIMEOUT):
+                await self._leave_script(keys=[self._keys.replicas, self._keys.acks], args=[self.member, ""])
+
+    # ------------------------------------------------------------------ the two loops
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                if self.replica.position is None or self.replica.state is State.FENCED:
+                    await self._synchronise()
+                entries = await self._read_feed()
+                if entries:
+                    await self._advance(entries)
+            except Gap:
+                await self._recover(self._synchronise())
+            except (RedisError, OSError, TimeoutError, Fenced, ForgedError, NotInitialisedError, ValueError) as error:
+                self._report(error)
+                await asyncio.sleep(0.2 if isinstance(error, RedisError | OSError | TimeoutError) else 1.0)
+
+    async def _keep_renewing(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            if self.replica.position is not None and self.replica.state is not State.FENCED:
+                await self._recover(self._renew())
+            await asyncio.sleep(max(0.0, began + lease.RENEW_EVERY - loop.time()))
+
+    async def _recover(self, work: Awaitable[None]) -> None:
+        """Run a step of either loop; whatever it meets leads to a state, not to the loop's end."""
+        try:
+            await work
+        except Gap:
+            with contextlib.suppress(Gap):
+                await self._recover(self._catch_up())
+        except Gone:
+            self.replica.reborn(secrets.token_hex(16))
+            self._sever()
+            self.on_reborn()
+        except (RedisError, OSError, TimeoutError, Fenced, ForgedError, NotInitialisedError, ValueError) as error:
+            self._report(error)
+
+    def _report(self, error: Exception) -> None:
+        """Log a change of state once, and fence where the history is another one."""
+        if isinstance(error, Fenced):
+            if self.replica.state is not State.FENCED:
+                self.fenced_times += 1
+                self.replica.fence()
+                self._sever()
+            self._tell("fenced", error)
+        elif isinstance(error, RedisError | OSError | TimeoutError):
+            self._tell("redis_unreachable", error)
+        else:
+            self._tell("policy_unusable", error)
+
+    def _tell(self, event: str, error: Exception | None = None) -> None:
+        if event != self._told:
+            self._told = event
+            if error is None:
+                self._log.info(event, revision=self.replica.position and self.replica.position.rev)
+            else:
+                self._log.error(event, error=f"{type(error).__name__}: {error}")
+
+    # ------------------------------------------------------------------ reading
+
+    async def _read_feed(self) -> list[bytes]:
+        if self.replica.position is None:
+            return []
+        last = f"{self.replica.position.rev}-0"
+        answer = await self._feed.xread({self._keys.log: last}, count=_FEED_BATCH, block=FEED_BLOCK_MS)
+        return [fields[b"entry"] for _, entries in answer or () for _, fields in entries]
+
+    async def _catch_up(self) -> None:
+        """Read on from where the replica stands, as a renewal's STALE asks for."""
+        if self.replica.position is None:
+            raise Gap
+        start = f"{self.replica.position.rev + 1}-0"
+        entries = await self._commands.xrange(self._keys.log, min=start, count=_FEED_BATCH)
+        if not entries:
+            await self._synchronise()
+        else:
+            await self._advance([fields[b"entry"] for _, fields in entries])
+
+    async def _advance(self, sealed: list[bytes]) -> None:
+        """Apply contiguous entries: load first, then one synchronous callback, then acknowledge."""
+        async with self._applying:
+            entries = [read_entry(data, self._verifier) for data in sealed]
+            here = self.replica.position
+            entries = [entry for entry in entries if here is None or entry.rev > here.rev]
+            if not entries:
+                return
+            _contiguous(self.replica, entries)
+            callers = _named(entries)
+            await self._adopt(entries[-1], sealed[-1], callers)
+        await self._renew()
+
+    async def _synchronise(self) -> None:
+        """Take the current revision whole, and forget all cached callers."""
+        async with self._applying:
+            cur: dict[bytes, bytes] = await self._commands.hgetall(self._keys.cur)
+            if not cur:
+                if self.replica.remembered is not None:
+                    raise Fenced("Redis is empty, and a policy is remembered; restore it with `portcullis init`")
+                raise NotInitialisedError("there is no policy in Redis; `portcullis init` writes the first")
+            rev = int(cur[b"rev"])
+            stored = await self._commands.xrange(self._keys.log, min=f"{rev}-0", max=f"{rev}-0")
+            if not stored:
+                raise Fenced(f"revision {rev} has no entry in the log")
+            sealed = stored[0][1][b"entry"]
+            entry = read_entry(sealed, self._verifier)
+            if (entry.epoch, entry.rev, entry.hash) != (cur[b"epoch"].decode(), rev, cur[b"hash"].decode()):
+                raise Fenced(f"revision {rev} is not what its log entry says")
+            self.replica.check_jump(entry.position)
+            self._doc = ""
+            await self._adopt(entry, sealed, "all")
+        await self._renew()
+
+    async def _adopt(self, entry: Entry, sealed_entry: bytes, callers: Callers) -> None:
+        sealed_document = None
+        if entry.doc != self._doc or self._snapshot is None:
+            document, sealed_document = await self.records.document(entry.doc)
+            snapshot = Snapshot(document, entry.rev)
+        else:
+            snapshot = Snapshot(self._snapshot.document, entry.rev)
+        fresh = await self._look_up_anew(callers)
+        self._apply(snapshot, entry, callers, fresh)
+        self._remember_later(sealed_entry, sealed_document)
+
+    async def _look_up_anew(self, callers: Callers) -> dict[str, Caller | Unknown]:
+        """The callers that a revision names and that have something in flight."""
+        assert self._plane is not None
+        fresh: dict[str, Caller | Unknown] = {}
+        for fingerprint in self._plane.affected(callers) if callers else ():
+            record = await self.records.caller_by_key(fingerprint)
+            fresh[fingerprint] = UNKNOWN if record is None else record.caller()
+        return fresh
+
+    def _apply(self, snapshot: Snapshot, entry: Entry, callers: Callers, fresh: dict[str, Caller | Unknown]) -> None:
+        """The one synchronous callback."""
+        assert self._plane is not None
+        self._snapshot, self._doc = snapshot, entry.doc
+        self._plane.apply(snapshot, callers, fresh)
+        self.replica.applied(entry.position)
+
+    # ------------------------------------------------------------------ renewing
+
+    async def _renew(self) -> None:
+        renewal = self.replica.renew(lease.now(), secrets.token_hex(8))
+        try:
+            async with asyncio.timeout(lease.RENEW_TIMEOUT):
+                status, nonce = await self._send(renewal)
+        except (RedisError, OSError, TimeoutError):
+            self.renew_failures += 1
+            raise
+        self.replica.answered(renewal, status, nonce)
+        if status == "OK":
+            self._tell("serving")
+            self.ready.set()
+            self._watch()
+
+    async def _send(self, renewal: Renewal) -> tuple[str, str]:
+        here = renewal.position
+        answer = await self._renew_script(
+            keys=[self._keys.cur, self._keys.replicas, self._keys.acks],
+            args=[
+                self.member,
+                here.epoch,
+                here.rev,
+                here.hash,
+                renewal.swept,
+                renewal.streams_cut,
+                renewal.draining,
+                renewal.nonce,
+                platform.node(),
+                self._version,
+            ],
+        )
+        return answer[0].decode(), answer[1].decode()
+
+    def swept(self) -> None:
+        """The last request that was let finish is gone: say so before the next renewal is due."""
+        if self.replica.position is not None:
+            tasks.spawn(self._recover(self._renew()), "replica-swept")
+
+    # ------------------------------------------------------------------ the lease's end
+
+    def _watch(self) -> None:
+        """Wake up when the first of the leases would run out."""
+        if self._timer is None and self._snapshot is not None:
+            moment = min(map(self.replica.deadline, self._classes()))
+            delay = max(0.0, moment - lease.now())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._due)
+
+    def _classes(self) -> set[float]:
+        assert self._snapshot is not None
+        document = self._snapshot.document
+        return {document.max_stale.controlled, document.max_stale.default, *self._snapshot.max_stale.values()}
+
+    def _due(self) -> None:
+        self._timer = None
+        moment = lease.now()
+        ahead = [at for at in map(self.replica.deadline, self._classes()) if at > moment]
+        if len(ahead) < len(self._classes()):
+            self._sever()
+            if not ahead:
+                self.replica.overdue()
+                self._tell("lease_expired")
+        if ahead:
+            self._timer = asyncio.get_running_loop().call_later(min(ahead) - moment, self._due)
+
+    def _sever(self) -> None:
+        if self._plane is not None:
+            self._plane.sever_overdue()
+
+    def samples(self) -> list[Sample]:
+        """What is to be known of the lease."""
+        return [
+            ("portcullis_renew_failures_total", (self.name,), self.renew_failures),
+            ("portcullis_fenced_total", (self.name,), self.fenced_times),
+        ]
+
+    # ------------------------------------------------------------------ memory
+
+    def _remember_later(self, entry: bytes, document: bytes | None) -> None:
+        """Write the revision down, off the loop, after it is in force; a newer one waits for the write to end."""
+        if document is not None:
+            self._sealed_document = document
+        self._to_write = (entry, self._sealed_document)
+        if self._writer is None or self._writer.done():
+            self._writer = tasks.spawn(self._write_down(), "replica-remember")
+
+    async def _write_down(self) -> None:
+        worker = self.name.rpartition("-")[2]
+        written = None
+        while written is not self._to_write:
+            written = self._to_write
+            try:
+                await asyncio.to_thread(remember, self._state_dir, worker, *written)
+            except OSError as error:
+                self._log.error("remember_failed", error=str(error))
+
+
+def _contiguous(replica: Replica, entries: list[Entry]) -> None:
+    """Check that entries follow from where the replica stands, and from each other."""
+    replica.check_next(entries[0])
+    for before, after in itertools.pairwise(entries):
+        if after.rev != before.rev + 1 or after.prev != before.hash or after.epoch != before.epoch:
+            raise Fenced(f"revision {after.rev} does not follow from revision {before.rev}")
+
+
+def _named(entries: list[Entry]) -> Callers:
+    """Every caller that a run of entries names."""
+    named: set[str] = set()
+    for entry in entries:
+        if entry.callers == "all":
+            return "all"
+        named.update(entry.callers)
+    return named

@@ -1,0 +1,66 @@
+"""The names of what lies in Redis. One prefix a gateway, a hash tag, so that a cluster keeps it on one node."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Key names under a prefix such as ``{pc}``."""
+
+    prefix: str
+
+    def _key(self, name: str) -> str:
+        return f"{self.prefix}:{name}"
+
+    @property
+    def cur(self) -> str:
+        """Hash: epoch, rev, hash, doc."""
+        return self._key("cur")
+
+    @property
+    def log(self) -> str:
+        """Stream: one entry a revision, ids ``<rev>-0``."""
+        return self._key("log")
+
+    @property
+    def docs(self) -> str:
+        """List: which documents are kept."""
+        return self._key("docs")
+
+    def doc(self, digest: str) -> str:
+        """A sealed policy document."""
+        return self._key(f"doc:{digest}")
+
+    @property
+    def ops(self) -> str:
+        """Hash: op_id → the answer that was given."""
+        return self._key("ops")
+
+    @property
+    def ops_order(self) -> str:
+        """List: op_ids, oldest first."""
+        return self._key("ops-order")
+
+    @property
+    def replicas(self) -> str:
+        """Hash: member → what it last said."""
+        return self._key("replicas")
+
+    @property
+    def acks(self) -> str:
+        """Capped stream: what members say when it changes."""
+        return self._key("acks")
+
+    @property
+    def evidence(self) -> str:
+        """Stream: receipts and sign-ins."""
+        return self._key("evidence")
+
+    @property
+    def receipts(self) -> str:
+        """Hash: rev → its receipt, an index into the evidence."""
+        return self._key("receipts")
+
+    def record(self, kind: str, name: str) -> str:
+        """A sealed record: ``caller``, ``operator``; or, unsealed, ``key`` → the caller's id."""
+        return self._key(f"{kind}:{name}")

@@ -1,0 +1,310 @@
+"""Receipts: waits until a revision is enforced, and says how it knows.
+
+Enforced means: every replica that was listed when the revision was committed has swept it or left, or every lease
+granted before it has run out. With no replica at all there is nothing to prove: ``enforced`` is false.
+"""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import orjson
+import structlog
+from redis.exceptions import RedisError
+
+from gateway import tasks
+from gateway.enforcement import lease, scripts
+from gateway.enforcement.connection import FEED_BLOCK_MS, Client
+from gateway.enforcement.store import Committed, Store
+from gateway.policy.document import canonical
+from gateway.policy.snapshot import Snapshot
+
+POLL_SECONDS = 0.25
+"""How often the list of replicas is read anew while a receipt is open, in case the feed of acks is broken."""
+
+TOMBSTONE_SECONDS = 3600.0
+"""How long a member that left stays listed, so that a renewal on its way cannot bring it back."""
+
+_log = structlog.get_logger("portcullis.receipts")
+
+
+class Basis(StrEnum):
+    """How a receipt knows."""
+
+    ALL_ACKED = "all_acked"
+    LEASE_EXPIRY = "lease_expiry"
+    NO_REPLICAS = "no_replicas"
+
+
+@dataclass(slots=True)
+class Member:
+    """One replica in a receipt. ``ms`` counts from the commit's reply."""
+
+    id: str
+    cut_before: int
+    state: str = "waiting"
+    ms: float | None = None
+    streams_cut: int = 0
+    draining: int = 0
+
+    def hear(self, rev: int, said: dict[str, Any], ms: float) -> None:
+        """Take in what the replica last said."""
+        if self.state in ("acked", "left"):
+            return
+        if said.get("left"):
+            self.state, self.ms = "left", ms
+        elif said["rev"] >= rev:
+            self.streams_cut = max(0, said["streams_cut"] - self.cut_before)
+            self.draining = said["draining"]
+            if said["swept"] >= rev:
+                self.state, self.ms = "acked", ms
+
+    def view(self) -> dict[str, Any]:
+        """As it stands in the receipt."""
+        name, _, incarnation = self.id.partition(":")
+        return {
+            "id": name,
+            "incarnation": incarnation,
+            "state": self.state,
+            "ms": None if self.ms is None else round(self.ms, 3),
+            "streams_cut": self.streams_cut,
+        }
+
+
+@dataclass(slots=True)
+class Receipt:
+    """The proof for one revision, open until ``basis`` is set."""
+
+    gateway: str
+    committed: Committed
+    models: list[str]
+    hold: str | None
+    members: dict[str, Member]
+    deadline: float
+    basis: Basis | None = None
+    elapsed_ms: float = 0.0
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def revision(self) -> int:
+        """The revision it proves."""
+        return self.committed.entry.rev
+
+    @property
+    def enforced(self) -> bool:
+        """Whether it is proven."""
+        return self.basis in (Basis.ALL_ACKED, Basis.LEASE_EXPIRY)
+
+    def hear(self, member: str, said: dict[str, Any], now: float) -> None:
+        """Take in what a replica said."""
+        listed = self.members.get(member)
+        if listed is not None:
+            listed.hear(self.revision, said, (now - self.committed.at) * 1000)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every listed replica has acknowledged or left; never with none listed."""
+        return bool(self.members) and all(member.state in ("acked", "left") for member in self.members.values())
+
+    def close(self, basis: Basis, now: float) -> None:
+        """It is known now, and how."""
+        self.basis = basis
+        self.elapsed_ms = (now - self.committed.at) * 1000
+        if basis is Basis.LEASE_EXPIRY:
+            for member in self.members.values():
+                if member.state == "waiting":
+                    member.state = "expired"
+
+    def view(self) -> dict[str, Any]:
+        """As the admin API gives it."""
+        listed = self.members.values()
+        view: dict[str, Any] = {
+            "gateway": self.gateway,
+            "revision": self.revision,
+            "state": "enforced" if self.enforced else "pending",
+            "enforced": self.enforced,
+            "basis": self.basis and str(self.basis),
+            "committed_at": self.committed.entry.at,
+            "elapsed_ms": round(self.elapsed_ms or (lease.now() - self.committed.at) * 1000, 3),
+            "streams_cut": sum(member.streams_cut for member in listed),
+            "draining": sum(member.draining for member in listed if member.state == "waiting"),
+            "models": self.models,
+            "replicas": {
+                "expected": len(self.members),
+                "live": sum(member.state == "acked" for member in listed),
+                "list": [member.view() for member in listed],
+            },
+        }
+        if self.hold is not None:
+            view["hold"] = self.hold
+        return view
+
+
+class Receipts:
+    """Opens receipts, follows the acks, closes and stores them; prunes replicas that are provably gone."""
+
+    def __init__(self, store: Store, feed: Client) -> None:
+        self._store = store
+        self._feed = feed
+        self._open: dict[int, Receipt] = {}
+        self._leave = store.redis.register_script(scripts.LEAVE)
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._heard = asyncio.Event()
+        self._watched: dict[str, tuple[bytes, float]] = {}
+        self._durations: list[tuple[Basis, float]] = []
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._tasks = [tasks.spawn(self._listen(), "receipts-acks"), tasks.spawn(self._prune(), "receipts-prune")]
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        await tasks.cancel(*self._tasks)
+
+    def open(self, committed: Committed, models: list[str], hold: str | None = None) -> Receipt:
+        """Begin to prove a revision, once; it goes on whether or not anybody waits."""
+        if (known := self._open.get(committed.entry.rev)) is not None:
+            return known
+        receipt = Receipt(
+            gateway=committed.current.document.gateway,
+            committed=committed,
+            models=models,
+            hold=hold,
+            members={name: Member(name, said["streams_cut"]) for name, said in committed.members.items()},
+            deadline=lease.wait_until(committed.at, _longest_denied(committed, models)),
+        )
+        self._open[receipt.revision] = receipt
+        tasks.spawn(self._prove(receipt), f"receipt-{receipt.revision}")
+        return receipt
+
+    def take_durations(self) -> list[tuple[Basis, float]]:
+        """How long each receipt took since the last call, in seconds: for the metrics."""
+        taken, self._durations = self._durations, []
+        return taken
+
+    async def get(self, revision: int) -> dict[str, Any] | None:
+        """A receipt, open or stored."""
+        if revision in self._open:
+            return self._open[revision].view()
+        stored = await self._store.redis.hget(self._store.keys.receipts, str(revision))
+        return orjson.loads(stored) if stored else None
+
+    # ------------------------------------------------------------------ proving
+
+    async def _prove(self, receipt: Receipt) -> None:
+        try:
+            if not receipt.members:
+                receipt.close(Basis.NO_REPLICAS, lease.now())
+            while receipt.basis is None:
+                heard = self._heard
+                await self._refresh(receipt)
+                now = lease.now()
+                if receipt.complete and await self._same_primary(receipt):
+                    receipt.close(Basis.ALL_ACKED, lease.now())
+                elif now >= receipt.deadline:
+                    receipt.close(Basis.LEASE_EXPIRY, now)
+                else:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(heard.wait(), min(POLL_SECONDS, receipt.deadline - now))
+            await self._record(receipt)
+            receipt.done.set()
+        finally:
+            self._open.pop(receipt.revision, None)
+
+    async def _refresh(self, receipt: Receipt) -> None:
+        try:
+            for member, said in (await self._store.members()).items():
+                receipt.hear(member, said, lease.now())
+        except (RedisError, OSError, TimeoutError):
+            pass  # the leases run out without Redis too
+
+    async def _same_primary(self, receipt: Receipt) -> bool:
+        """Whether Redis still has the history that the acks were given for; else only the leases' end counts."""
+        try:
+            cur = await self._store.redis.hmget(self._store.keys.cur, "epoch", "rev")
+            info = await self._store.redis.info("replication")
+        except (RedisError, OSError, TimeoutError):
+            return False
+        return (
+            cur[0] == receipt.committed.entry.epoch.encode()
+            and int(cur[1] or 0) >= receipt.revision
+            and info.get("master_replid") == receipt.committed.replid
+        )
+
+    async def _record(self, receipt: Receipt) -> None:
+        """Keep it as evidence, before anybody is told."""
+        view = canonical(receipt.view())
+        self._durations.append((receipt.basis or Basis.NO_REPLICAS, receipt.elapsed_ms / 1000))
+        keys = self._store.keys
+        sealed = self._store.signer.seal("receipt", str(receipt.revision), view)
+        try:
+            async with self._store.redis.pipeline(transaction=True) as pipe:
+                pipe.xadd(keys.evidence, {"kind": "receipt", "sealed": sealed})
+                pipe.hset(keys.receipts, str(receipt.revision), view)
+                await pipe.execute()
+        except (RedisError, OSError, TimeoutError) as error:
+            _log.error("receipt_not_stored", revision=receipt.revision, error=str(error))
+
+    # ------------------------------------------------------------------ listening
+
+    async def _listen(self) -> None:
+        """Wake whoever waits when a replica says something new. Polling goes on beside it: this only makes it fast."""
+        last = None
+        while True:
+            try:
+                if last is None:
+                    newest = await self._feed.xrevrange(self._store.keys.acks, count=1)
+                    last = newest[0][0] if newest else "0-0"
+                answer = await self._feed.xread({self._store.keys.acks: last}, count=1000, block=FEED_BLOCK_MS)
+                for _, entries in answer or ():
+                    last = entries[-1][0]
+                    heard, self._heard = self._heard, asyncio.Event()
+                    heard.set()
+            except (RedisError, OSError, TimeoutError):
+                last = None
+                await asyncio.sleep(0.2)
+
+    # ------------------------------------------------------------------ ghosts
+
+    async def _prune(self) -> None:
+        """Close members that have not renewed for as long as a lease can last: by Friday they are gone."""
+        while True:
+            await asyncio.sleep(1.0)
+            try:
+                await self._prune_once()
+            except (RedisError, OSError, TimeoutError, ValueError) as error:
+                _log.debug("prune_failed", error=str(error))
+
+    async def _prune_once(self) -> None:
+        stored: dict[bytes, bytes] = await self._store.redis.hgetall(self._store.keys.replicas)
+        longest = _longest((await self._store.current()).snapshot)
+        now = lease.now()
+        watched = {}
+        for raw, value in stored.items():
+            member = raw.decode()
+            seen, since = self._watched.get(member, (b"", now))
+            watched[member] = (value, since if seen == value else now)
+            since = watched[member][1]
+            if orjson.loads(value).get("left"):
+                if now - since > TOMBSTONE_SECONDS:
+                    await self._store.redis.hdel(self._store.keys.replicas, member)
+            elif now > lease.wait_until(since, longest):
+                await self._leave(keys=[self._store.keys.replicas, self._store.keys.acks], args=[member, value])
+                _log.warning("replica_expired", replica=member)
+        self._watched = watched
+
+
+def _longest(snapshot: Snapshot) -> float:
+    """The longest ``max_stale`` of a policy, in seconds."""
+    document = snapshot.document
+    return max(document.max_stale.default, document.max_stale.controlled, *snapshot.max_stale.values(), 0.0)
+
+
+def _longest_denied(committed: Committed, models: list[str]) -> float:
+    """The longest lease that a replica may still hold on a model that the revision denies, before it or after."""
+    snapshots = (committed.previous.snapshot, committed.current.snapshot)
+    denied = {*models, *committed.current.snapshot.offline}
+    known = [snapshot.max_stale[model] for snapshot in snapshots for model in denied if model in snapshot.max_stale]
+    return max(known) if models and known else max(map(_longest, snapshots))  # no models: a caller lost any of them

@@ -1,0 +1,96 @@
+"""Sealed records in Redis, read and verified: callers, operators, documents."""
+
+from gateway.enforcement.connection import Client
+from gateway.enforcement.keys import Keys
+from gateway.enforcement.signing import ForgedError, Verifier
+from gateway.identity.records import CallerRecord, OperatorRecord
+from gateway.policy.document import Document, digest, load
+
+
+class Records:
+    """Reads what the control plane signed. A record that does not verify is as good as none, and is reported."""
+
+    def __init__(self, redis: Client, keys: Keys, verifier: Verifier) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._verifier = verifier
+
+    async def _get(self, key: str) -> bytes | None:
+        value: bytes | None = await self._redis.get(key)
+        return value
+
+    async def caller(self, caller_id: str) -> CallerRecord | None:
+        """A caller by id.
+
+        Raises:
+            ForgedError: the record is not one of ours.
+        """
+        sealed = await self._get(self._keys.record("caller", caller_id))
+        if sealed is None:
+            return None
+        record = CallerRecord.model_validate_json(self._verifier.unseal("caller", caller_id, sealed))
+        if record.id != caller_id:
+            raise ForgedError(f"caller {caller_id}: the record is another's")
+        return record
+
+    async def caller_by_key(self, fingerprint: str) -> CallerRecord | None:
+        """The caller that holds a key. The pointer is not signed; that the caller's record lists the key is."""
+        caller_id = await self._get(self._keys.record("key", fingerprint))
+        if caller_id is None:
+            return None
+        record = await self.caller(caller_id.decode("utf-8", "replace"))
+        return record if record is not None and record.holds(fingerprint) else None
+
+    async def operator(self, operator_id: str) -> OperatorRecord | None:
+        """An operator by id.
+
+        Raises:
+            ForgedError: the record is not one of ours.
+        """
+        sealed = await self._get(self._keys.record("operator", operator_id))
+        if sealed is None:
+            return None
+        return OperatorRecord.model_validate_json(self._verifier.unseal("operator", operator_id, sealed))
+
+    async def operator_by_token(self, fingerprint: str) -> OperatorRecord | None:
+        """The operator whose token this is."""
+        operator_id = await self._get(self._keys.record("token", fingerprint))
+        if operator_id is None:
+            return None
+        record = await self.operator(operator_id.decode("utf-8", "replace"))
+        return record if record is not None and record.token_sha256 == fingerprint else None
+
+    async def names(self, kind: str) -> list[str]:
+        """The ids of all records of a kind, sorted."""
+        prefix = self._keys.record(kind, "")
+        keys = self._redis.scan_iter(match=_glob(prefix), count=1000)
+        return sorted({key.decode().removeprefix(prefix) async for key in keys})
+
+    async def document(self, sha256: str) -> tuple[Document, bytes]:
+        """A policy document by its digest, and its sealed form.
+
+        Raises:
+            ForgedError: it is not there, not ours, or not what its name says.
+            ValueError: it is ours and does not fit the schema.
+        """
+        sealed = await self._get(self._keys.doc(sha256))
+        if sealed is None:
+            raise ForgedError(f"document {sha256[:12]}… is not there")
+        return open_document(sha256, sealed, self._verifier), sealed
+
+
+def open_document(sha256: str, sealed: bytes, verifier: Verifier) -> Document:
+    """A document from its sealed form.
+
+    Raises:
+        ForgedError: it is not ours, or not what its name says.
+        ValueError: it is ours and does not fit the schema.
+    """
+    body = verifier.unseal("document", sha256, sealed)
+    if digest(body) != sha256:
+        raise ForgedError(f"document {sha256[:12]}…: the content is another's")
+    return load(body)
+
+
+def _glob(prefix: str) -> str:
+    return "".join(f"[{letter}]" if letter in "{}*?[]" else letter for letter in prefix) + "*"

@@ -1,0 +1,92 @@
+"""The scripts that run on Redis' primary, each atomic. Lua does not roll back: check everything, then write.
+
+``cur`` is written last: whoever sees a revision there finds its entry and document.
+"""
+
+COMMIT = """
+-- KEYS: cur log docs doc ops ops-order replicas, then one key per record
+-- ARGV: epoch expected_rev expected_hash op_id rev hash entry doc_sha doc, then one value per record ('' deletes)
+if redis.replicate_commands then redis.replicate_commands() end
+local known = redis.call('HGET', KEYS[5], ARGV[4])
+if known then return {'KNOWN', known} end
+local cur = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'hash')
+if cur[1] ~= ARGV[1] or cur[2] ~= ARGV[2] or cur[3] ~= ARGV[3] then
+  return {'CONFLICT', cur[1] or '', cur[2] or ''}
+end
+if ARGV[9] == '' and redis.call('EXISTS', KEYS[4]) == 0 then return {'NODOC'} end
+local info = redis.call('INFO', 'replication')
+local replid = string.match(info, 'master_replid:(%x+)') or ''
+
+redis.call('XADD', KEYS[2], ARGV[5] .. '-0', 'entry', ARGV[7])
+if ARGV[9] ~= '' then redis.call('SET', KEYS[4], ARGV[9]) end
+redis.call('RPUSH', KEYS[3], ARGV[8])
+if redis.call('LLEN', KEYS[3]) > 100 then
+  local old = redis.call('LPOP', KEYS[3])
+  if not redis.call('LPOS', KEYS[3], old) then
+    redis.call('DEL', string.sub(KEYS[4], 1, #KEYS[4] - #ARGV[8]) .. old)
+  end
+end
+for i = 8, #KEYS do
+  local value = ARGV[i + 2]
+  if value == '' then redis.call('DEL', KEYS[i]) else redis.call('SET', KEYS[i], value) end
+end
+local members = redis.call('HGETALL', KEYS[7])
+local answer = cjson.encode({
+  rev = tonumber(ARGV[5]), hash = ARGV[6], members = members, epoch = ARGV[1], replid = replid})
+redis.call('HSET', KEYS[5], ARGV[4], answer)
+redis.call('RPUSH', KEYS[6], ARGV[4])
+if redis.call('LLEN', KEYS[6]) > 1000 then redis.call('HDEL', KEYS[5], redis.call('LPOP', KEYS[6])) end
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'rev', ARGV[5], 'hash', ARGV[6], 'doc', ARGV[8])
+return {'DONE', answer}
+"""
+
+INIT = """
+-- KEYS: cur log docs doc, then one key per record   ARGV: epoch rev hash entry doc_sha doc, then the records
+if redis.replicate_commands then redis.replicate_commands() end
+if redis.call('EXISTS', KEYS[1]) == 1 then return {'EXISTS'} end
+redis.call('XADD', KEYS[2], ARGV[2] .. '-0', 'entry', ARGV[4])
+redis.call('SET', KEYS[4], ARGV[6])
+redis.call('RPUSH', KEYS[3], ARGV[5])
+for i = 5, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 2]) end
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'rev', ARGV[2], 'hash', ARGV[3], 'doc', ARGV[5])
+return {'DONE'}
+"""
+
+RENEW = """
+-- KEYS: cur replicas acks   ARGV: member epoch rev hash swept streams_cut draining nonce host version
+if redis.replicate_commands then redis.replicate_commands() end
+local cur = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'hash')
+local was = redis.call('HGET', KEYS[2], ARGV[1])
+local last = was and cjson.decode(was) or {renew_seq = 0}
+if last.left then return {'GONE', ARGV[8], cur[2] or ''} end
+if not cur[1] or cur[1] ~= ARGV[2] then return {'FORK', ARGV[8], cur[2] or ''} end
+local rev, now = tonumber(ARGV[3]), tonumber(cur[2])
+if rev < now then return {'STALE', ARGV[8], cur[2]} end
+if rev > now or cur[3] ~= ARGV[4] then return {'FORK', ARGV[8], cur[2]} end
+local swept, draining = tonumber(ARGV[5]), tonumber(ARGV[7])
+redis.call('HSET', KEYS[2], ARGV[1], cjson.encode({
+  rev = rev, hash = ARGV[4], swept = swept, renew_seq = last.renew_seq + 1,
+  streams_cut = tonumber(ARGV[6]), draining = draining, host = ARGV[9], version = ARGV[10]}))
+if last.rev ~= rev or last.swept ~= swept or last.draining ~= draining then
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', '10000', '*', 'member', ARGV[1], 'rev', ARGV[3],
+    'swept', ARGV[5], 'streams_cut', ARGV[6], 'draining', ARGV[7])
+end
+return {'OK', ARGV[8], cur[2]}
+"""
+
+LEAVE = """
+-- KEYS: replicas acks   ARGV: member seen ('' for a leave of one's own; else the value that proves nobody renewed)
+if redis.replicate_commands then redis.replicate_commands() end
+local was = redis.call('HGET', KEYS[1], ARGV[1])
+if not was then
+  if ARGV[2] == '' then redis.call('HSET', KEYS[1], ARGV[1], '{"left":true}') end
+  return 0
+end
+if ARGV[2] ~= '' and was ~= ARGV[2] then return 0 end
+local last = cjson.decode(was)
+if last.left then return 0 end
+last.left = true
+redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(last))
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', '10000', '*', 'member', ARGV[1], 'left', '1')
+return 1
+"""

@@ -1,0 +1,102 @@
+"""Callers and operators as they are signed and stored."""
+
+import re
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, Field
+
+from gateway.policy.caller import Caller, Facts, Kind
+from gateway.policy.document import Identifier, Part, Text, canonical
+
+_COUNTRY = re.compile(r"[A-Z]{2}|XX[A-C]")
+
+
+def _countries(codes: frozenset[str]) -> frozenset[str]:
+    for code in codes:
+        if not _COUNTRY.fullmatch(code):
+            raise ValueError("a country is an ISO 3166-1 alpha-2 code, or XXA for stateless")
+    if not codes:
+        raise ValueError("an empty set would mean no nationality at all; leave it out where nothing is known")
+    return codes
+
+
+Countries = Annotated[frozenset[str], AfterValidator(_countries)]
+
+
+class Key(Part):
+    """A key of a caller, by what is stored of it."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    created: AwareDatetime
+    note: Text | None = None
+
+
+class Attributes(Part):
+    """What is known about a person. A field left out is not known."""
+
+    nationality: Countries | None = None
+    latest_nationality: Countries | None = None
+    permanent_residence: frozenset[str] | None = None
+    legal_status: frozenset[Identifier] | None = None
+
+
+class CallerRecord(Part):
+    """A caller. ``pseudonym`` is what logs may say of it."""
+
+    id: Identifier
+    kind: Kind
+    org: Identifier | None = None
+    attributes: Attributes = Attributes()
+    keys: dict[str, Key] = Field(default_factory=dict, max_length=50)
+    pseudonym: str = Field(default="", max_length=64)
+    changed: int = 0
+
+    def caller(self) -> Caller:
+        """The caller, as the policy sees it."""
+        known = self.attributes
+        facts = Facts(
+            kind=self.kind,
+            org=self.org,
+            nationality=known.nationality,
+            latest_nationality=known.latest_nationality,
+            permanent_residence=known.permanent_residence,
+            legal_status=known.legal_status,
+        )
+        return Caller(self.id, facts, self.pseudonym)
+
+    def holds(self, fingerprint: str) -> bool:
+        """Whether a key is one of this caller's. Fingerprints are no secrets: a plain comparison will do."""
+        return any(key.sha256 == fingerprint for key in self.keys.values())
+
+
+class Role(StrEnum):
+    """What an operator may do. ``viewer < operator < approver``; ``registrar`` edits callers; ``auditor`` reads all."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    APPROVER = "approver"
+    REGISTRAR = "registrar"
+    AUDITOR = "auditor"
+
+
+class OperatorRecord(Part):
+    """A person who may use the admin API."""
+
+    id: Identifier
+    roles: frozenset[Role] = Field(min_length=1)
+    token_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    changed: int = 0
+
+
+def dump(record: Part) -> bytes:
+    """A record's canonical bytes; sets in order, so that the same record has the same bytes."""
+    return canonical(_sorted(record.model_dump(mode="json", exclude_none=True)))
+
+
+def _sorted(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _sorted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return sorted(value)
+    return value

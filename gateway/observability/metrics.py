@@ -1,0 +1,144 @@
+"""Every metric, as one table; workers count in plain integers, the control process merges and exposes.
+
+``/metrics``, the documentation and the tests come from ``METRICS``.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+ENFORCEMENT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A metric. Names end in their unit; labels are bounded (a model outside the catalog is ``other``)."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+_P = "portcullis_"
+METRICS: tuple[Definition, ...] = (
+    Definition(_P + "requests_total", "counter", "Requests ended.", ("provider", "model", "decision", "reason")),
+    Definition(_P + "blocked_total", "counter", "Requests refused by policy.", ("model", "reason")),
+    Definition(_P + "streams_cut_total", "counter", "Requests cut in flight.", ("model", "reason")),
+    Definition(_P + "in_flight_requests", "gauge", "Requests decided and not ended.", ("provider",)),
+    Definition(_P + "client_connections", "gauge", "Open client connections."),
+    Definition(
+        _P + "upstream_first_byte_seconds", "histogram", "From sending to the response head.", ("provider",),
+        LATENCY_BUCKETS,
+    ),
+    Definition(
+        _P + "upstream_duration_seconds", "histogram", "From sending to the response's end.", ("provider",),
+        LATENCY_BUCKETS,
+    ),
+    Definition(_P + "upstream_failures_total", "counter", "Exchanges a provider failed.", ("provider", "cause")),
+    Definition(_P + "late_writes_total", "counter", "Writes that ended after their lease's deadline."),
+    Definition(_P + "internal_errors_total", "counter", "Failures of the gateway itself; each closed the door."),
+    Definition(_P + "log_lines_dropped_total", "counter", "Request log lines lost because nobody read fast enough."),
+    Definition(_P + "policy_revision", "gauge", "The revision a replica has applied.", ("replica",)),
+    Definition(_P + "lease_remaining_seconds", "gauge", "Until the default lease ends; negative after.", ("replica",)),
+    Definition(_P + "replica_serving", "gauge", "1 while a replica may serve.", ("replica", "state")),
+    Definition(_P + "renew_failures_total", "counter", "Lease renewals that got no answer.", ("replica",)),
+    Definition(_P + "fenced_total", "counter", "Times a replica found another history in Redis.", ("replica",)),
+    Definition(_P + "worker_restarts_total", "counter", "Workers that died and were started again."),
+    Definition(_P + "models_offline", "gauge", "1 for each model that a hold closes.", ("model",)),
+    Definition(
+        _P + "enforcement_seconds", "histogram", "From a commit to its proof.", ("basis",), ENFORCEMENT_BUCKETS
+    ),
+)  # fmt: skip
+BY_NAME = {definition.name: definition for definition in METRICS}
+
+Labels = tuple[str, ...]
+Sample = tuple[str, Labels, Any]
+"""Name, label values, and a number; for a histogram the counts per bucket, their number and the sum."""
+
+
+class Counters:
+    """What one process has counted. Not shared, never locked: an event loop is one thread."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, Labels], float] = {}
+        self._histograms: dict[tuple[str, Labels], list[float]] = {}
+
+    def add(self, name: str, labels: Labels = (), by: float = 1) -> None:
+        """Count."""
+        key = (name, labels)
+        self._values[key] = self._values.get(key, 0) + by
+
+    def observe(self, name: str, labels: Labels, value: float) -> None:
+        """Put a value into a histogram: one count per bucket, then the sum."""
+        buckets = BY_NAME[name].buckets
+        counts = self._histograms.get((name, labels))
+        if counts is None:
+            counts = self._histograms[name, labels] = [0.0] * (len(buckets) + 2)
+        counts[bisect_left(buckets, value)] += 1
+        counts[-1] += value
+
+    def samples(self) -> list[Sample]:
+        """Everything, as it goes over the channel."""
+        plain: list[Sample] = [(name, labels, value) for (name, labels), value in self._values.items()]
+        return plain + [(name, labels, counts) for (name, labels), counts in self._histograms.items()]
+
+
+def merge(sources: Iterable[Iterable[Sample]]) -> dict[str, dict[Labels, Any]]:
+    """One value per metric and labels: sums."""
+    merged: dict[str, dict[Labels, Any]] = {}
+    for samples in sources:
+        for name, labels, value in samples:
+            series = merged.setdefault(name, {})
+            known = series.get(tuple(labels))
+            if isinstance(value, list):
+                series[tuple(labels)] = value if known is None else [a + b for a, b in zip(known, value, strict=True)]
+            else:
+                series[tuple(labels)] = value + (known or 0)
+    return merged
+
+
+class _Merged:
+    """A collector over merged samples."""
+
+    def __init__(self, merged: dict[str, dict[Labels, Any]]) -> None:
+        self._merged = merged
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric of the table, those without a sample too."""
+        for definition in METRICS:
+            family = _FAMILIES[definition.kind](definition.name, definition.help, labels=definition.labels)
+            for labels, value in sorted(self._merged.get(definition.name, {}).items()):
+                if isinstance(family, HistogramMetricFamily):
+                    family.add_metric(labels, _cumulative(definition.buckets, value[:-1]), sum_value=value[-1])
+                else:
+                    family.add_metric(labels, value)
+            yield family
+
+
+_FAMILIES: dict[str, Any] = {
+    "counter": CounterMetricFamily,
+    "gauge": GaugeMetricFamily,
+    "histogram": HistogramMetricFamily,
+}
+
+
+def _cumulative(buckets: tuple[float, ...], counts: list[float]) -> list[tuple[str, float]]:
+    total, rows = 0.0, []
+    for bound, count in zip((*map(str, buckets), "+Inf"), counts, strict=True):
+        total += count
+        rows.append((bound, total))
+    return rows
+
+
+def expose(sources: Iterable[Iterable[Sample]]) -> bytes:
+    """The text exposition of all sources together."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Merged(merge(sources)))
+    return generate_latest(registry)

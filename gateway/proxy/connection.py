@@ -1,0 +1,329 @@
+"""A client's connection: HTTP/1.1 in, one exchange after the other, back-pressure in both directions.
+
+Requests that come ahead of their turn are read and kept, a few of them; each is judged on its own when its turn
+comes. A request that can't be parsed ends the connection after what came before it is answered.
+"""
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, cast
+
+import httptools
+
+from gateway.policy.decision import Deny, Reason
+from gateway.proxy.exchange import Exchange
+from gateway.proxy.head import Head, Refused, malformed, read_head
+from gateway.proxy.upstream import reset
+from gateway.proxy.wire import own_response
+
+if TYPE_CHECKING:
+    from gateway.proxy.gate import Gate
+
+DRAIN_BYTES = 1024 * 1024
+"""What is read and thrown away after an early refusal, so that the client can read it before the close.
+
+nginx's lingering_close has the same purpose; closing with unread bytes would reset the answer away.
+"""
+DRAIN_SECONDS = 2.0
+
+
+class ClientConnection(asyncio.Protocol):
+    """One TCP connection of a client."""
+
+    def __init__(self, gate: "Gate") -> None:
+        self.gate = gate
+        self.transport: asyncio.Transport | None = None
+        self.deadline = float("inf")
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._exchanges: deque[Exchange] = deque()
+        self._begun: Exchange | None = None
+        self._reading: Exchange | None = None
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_bytes = 0
+        self._in_head = False
+        self._fault: Deny | None = None
+        self._reading_paused = False
+        self._writing_paused = False
+        self._drained: int | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Accept, or close at once where there are too many."""
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self.transport.set_write_buffer_limits(high=self.gate.limits.write_buffer)
+        if len(self.gate.connections) >= self.gate.limits.connections:
+            reset(self.transport)
+            return
+        self.gate.connections.add(self)
+        self.deadline = self.gate.now() + self.gate.timeouts.head
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The client is gone."""
+        del error
+        self.gate.disconnected(self)
+        self._fault = self._fault or Deny(Reason.MALFORMED, 0)
+        while self._exchanges:
+            self._exchanges.popleft().client_gone()
+
+    # ------------------------------------------------------------------ reading
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser; nothing that a client sends may get past this point unanswered."""
+        if self._drained is not None:
+            self._drain(len(data))
+        elif self._fault is None:
+            try:
+                self._feed(data)
+            except Exception as error:  # noqa: BLE001 - the outermost rim: close the door and count
+                self.gate.failed(error)
+                self._break(Deny(Reason.INTERNAL, self.gate.revision))
+
+    def _feed(self, data: bytes) -> None:
+        self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # Upgrade is not spoken here and is ignored (RFC 9110 §7.8): what follows is HTTP/1.1
+            self._parser = httptools.HttpRequestParser(self)
+            rest = data[upgrade.args[0] :]
+            if rest and self._fault is None:
+                self._feed(rest)
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__
+            if not isinstance(cause, Refused):
+                raise
+            self._break(cause.deny)
+        except httptools.HttpParserError:
+            self._break(malformed("The request is not valid HTTP/1.1.").deny)
+        else:
+            self._after_read()
+
+    def _after_read(self) -> None:
+        """Set the deadline that fits, and refuse a head that outgrew its limit."""
+        if self._in_head or (self._reading is None and not self._exchanges):
+            if self._head_bytes > self.gate.limits.head_bytes:
+                self._break(malformed("The request's head is too large.", 431).deny)
+        elif self._reading is not None:
+            self.deadline = self.gate.now() + self.gate.timeouts.body
+        else:
+            self.deadline = float("inf")
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._in_head = True
+        self._target = b""
+        self._headers = []
+        self._head_bytes = 0
+        if not self._exchanges:
+            self.deadline = self.gate.now() + self.gate.timeouts.head
+
+    def on_url(self, url: bytes) -> None:
+        """The target, possibly in pieces."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; after the body it is a trailer, which is dropped."""
+        if self._in_head:
+            self._headers.append((name.lower(), value))
+            if len(self._headers) > self.gate.limits.header_count:
+                raise malformed("Too many headers.", 431)
+
+    def on_headers_complete(self) -> None:
+        """The head is complete: an exchange begins, now or when its turn comes."""
+        if len(self._exchanges) > self.gate.limits.pipelined:
+            raise malformed("Too many requests ahead of their answers.")
+        if (
+            len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers)
+            > self.gate.limits.head_bytes
+        ):
+            raise malformed("The request's head is too large.", 431)
+        self._in_head = False
+        parser = self._parser
+        exchange = Exchange(self.gate, self, self._read_head(parser))
+        self._reading = exchange
+        self._exchanges.append(exchange)
+        if len(self._exchanges) == 1:
+            self._begin(exchange)
+
+    def _read_head(self, parser: Any) -> Head:
+        return read_head(
+            parser.get_method(),
+            self._target,
+            parser.get_http_version(),
+            self._headers,
+            keep_alive=parser.should_keep_alive(),
+        )
+
+    def _begin(self, exchange: Exchange) -> None:
+        self._begun = exchange
+        exchange.head_complete()
+
+    def on_body(self, data: bytes) -> None:
+        """A piece of the body."""
+        if self._reading is not None:
+            self._head_bytes = 0
+            self._reading.body_piece(data)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        exchange, self._reading = self._reading, None
+        self._head_bytes = 0
+        if exchange is not None:
+            exchange.body_complete()
+        if len(self._exchanges) > self.gate.limits.pipelined:
+            self._pause_reading()
+
+    def _pause_reading(self) -> None:
+        if self.transport is not None and not self._reading_paused and not self.transport.is_closing():
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    # ------------------------------------------------------------------ writing
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def nothing_buffered(self) -> bool:
+        """Whether all that was written has left the process."""
+        return self.transport is not None and self.transport.get_write_buffer_size() == 0
+
+    def pause_writing(self) -> None:
+        """The client takes nothing more for now; it may not stay so for ever."""
+        self._writing_paused = True
+        self.deadline = self.gate.now() + self.gate.timeouts.write
+        if self._begun is not None:
+            self._begun.hold_back()
+
+    def resume_writing(self) -> None:
+        """It takes more."""
+        self._writing_paused = False
+        self.deadline = float("inf")
+        if self._begun is not None:
+            self._begun.go_on()
+
+    def keeps_alive(self, exchange: Exchange) -> bool:
+        """Whether the connection can be used again after this exchange."""
+        return exchange.head.keep_alive and exchange.complete and self._fault is None and not self.gate.draining
+
+    def refusal(self, exchange: Exchange, status: int, headers: tuple[tuple[str, str], ...], body: bytes) -> bytes:
+        """A refusal as bytes."""
+        return own_response(
+            status, headers, body, exchange.request_id, self.gate.revision,
+            keep_alive=self.keeps_alive(exchange), head_only=exchange.head.method == "HEAD",
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------ ends
+
+    def exchange_ended(self, exchange: Exchange) -> None:
+        """Answered, cut or gone: the next one's turn, or the connection's end."""
+        keep = self.keeps_alive(exchange)
+        if self._begun is exchange:
+            self._begun = None
+        if self._exchanges and self._exchanges[0] is exchange:
+            self._exchanges.popleft()
+        if self.transport is None or self.transport.is_closing():
+            return
+        if not keep:
+            self._finish(exchange)
+        elif self._exchanges:
+            asyncio.get_running_loop().call_soon(self._next)
+        else:
+            self._rest()
+
+    def _next(self) -> None:
+        if self._exchanges and self._begun is None and self.transport is not None:
+            self._begin(self._exchanges[0])
+        self._resume_reading()
+
+    def _rest(self) -> None:
+        """Nothing to do until the next request, or until what can't be parsed is answered."""
+        self._resume_reading()
+        if self._fault is not None:
+            self._answer_fault()
+        elif not self._in_head:
+            self.deadline = self.gate.now() + self.gate.timeouts.keep_alive
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and self.transport is not None and not self.transport.is_closing():
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+    def _finish(self, exchange: Exchange) -> None:
+        """The last exchange of this connection. What the client still sends is read a while, then cut."""
+        while self._exchanges:
+            self._exchanges.popleft()
+        assert self.transport is not None
+        if self._fault is not None and exchange.complete:
+            self._answer_fault()
+        elif exchange.complete:
+            self.transport.close()
+        else:
+            self._linger()
+
+    def _break(self, deny: Deny) -> None:
+        """What came cannot be read. What came before it is answered first."""
+        if self._fault is not None:
+            return
+        self._fault = deny
+        reading, self._reading = self._reading, None
+        if reading is not None and not reading.complete:
+            if reading is self._begun:
+                reading.refuse(deny)
+                return
+            self._exchanges.remove(reading)
+        if not self._exchanges:
+            self._answer_fault()
+
+    def _answer_fault(self) -> None:
+        assert self._fault is not None
+        self.write(self.gate.fault_response(self._fault))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Half-close, and read on for a bounded while."""
+        if self.transport is None or self.transport.is_closing():
+            return
+        self._drained = 0
+        self.deadline = self.gate.now() + DRAIN_SECONDS
+        self._resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def _drain(self, size: int) -> None:
+        assert self._drained is not None
+        self._drained += size
+        if self._drained > DRAIN_BYTES:
+            self.reset()
+
+    def eof_received(self) -> bool:
+        """The client sends nothing more: it is gone, unless it still waits for the answer to all it sent."""
+        return False
+
+    def close(self) -> None:
+        """Close after what is written has left, but wait for a client that takes nothing only so long."""
+        if self.transport is not None:
+            self.deadline = self.gate.now() + DRAIN_SECONDS
+            self.transport.close()
+
+    def reset(self) -> None:
+        """Close at once; what is buffered is thrown away."""
+        if self.transport is not None:
+            reset(self.transport)
+
+    def stop(self) -> None:
+        """The process is leaving: an idle connection closes, a busy one after its answer."""
+        if not self._exchanges and not self._in_head and self.transport is not None:
+            self.transport.close()
+
+    def timed_out(self) -> None:
+        """The sweep found the deadline passed."""
+        if self._drained is not None or self._writing_paused or self.transport is None or self.transport.is_closing():
+            self.reset()
+        elif self._reading is not None and self._reading is self._begun:
+            self._break(malformed("The body did not arrive in time.", 408).deny)
+        elif self._in_head or self._head_bytes:
+            self._break(malformed("The head did not arrive in time.", 408).deny)
+        else:
+            self.transport.close()

@@ -1,0 +1,484 @@
+"""The way of one request, as named steps. Read this first.
+
+::
+
+    head complete  → operation   the dialect's table; method and raw path must match exactly
+                   → caller      the credential's caller, from the cache
+    body complete  → models      what the operation's selectors find, read strictly
+                   → register    in the in-flight table, before deciding; leave it at the end
+                   → decide      Permit, or the refusal
+                   → forward     with a Permit only; decide again if a connection had to be waited for
+                   → relay       bytes as they come, back-pressure both ways, the lease checked before each write
+    end            → record      one log line, counters, histograms
+
+Nothing is awaited between a decision and the first upstream byte. A step that ends the way raises ``Refused``.
+From ``register`` on the exchange can be *severed*: when a new revision denies it, or its lease runs out.
+"""
+
+from enum import StrEnum
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from gateway import tasks
+from gateway.dialects.refusal import refuse
+from gateway.dialects.selectors import MalformedBodyError
+from gateway.identity.credentials import CredentialError, gateway_credential
+from gateway.identity.directory import RacedError, Unknown
+from gateway.identity.keys import fingerprint
+from gateway.policy.decision import Deny, Permit, Reason
+from gateway.policy.snapshot import Asked
+from gateway.proxy.head import HOP_BY_HOP, Head, Refused, malformed
+from gateway.proxy.wire import CHUNKED_END, chunk, response_head
+
+if TYPE_CHECKING:
+    from gateway.dialects.table import Operation
+    from gateway.policy.caller import Caller
+    from gateway.proxy.connection import ClientConnection
+    from gateway.proxy.gate import Gate, Upstream
+    from gateway.proxy.upstream import UpstreamConnection
+
+_JSON = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
+_EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+
+
+class Stage(StrEnum):
+    """How far an exchange has come."""
+
+    WAITING = "waiting"  # for its turn, its caller, its body
+    CONNECTING = "connecting"
+    SENT = "sent"  # upstream has it; the client has nothing yet
+    RELAYING = "relaying"
+    ENDED = "ended"
+
+
+class Exchange:
+    """One request and its response. All methods are callbacks of one event loop and return at once."""
+
+    __slots__ = (
+        "_asked", "_body", "_body_bytes", "_body_complete", "_chunked", "_credential", "_decision", "_event_stream",
+        "_out", "_retried", "_stream", "_tail", "_upstream", "began_at", "bytes_out", "caller", "client", "finish_by",
+        "first_byte_at", "gate", "head", "operation", "path_model", "permit", "provider", "request_id", "sent_at",
+        "severed", "stage", "status",
+    )  # fmt: skip
+
+    def __init__(self, gate: "Gate", client: "ClientConnection", head: Head) -> None:
+        self.gate = gate
+        self.client = client
+        self.head = head
+        self.request_id = gate.next_request_id()
+        self.stage = Stage.WAITING
+        self.provider: Upstream | None = None
+        self.operation: Operation | None = None
+        self.path_model: str | None = None
+        self.caller: Caller | None = None
+        self.permit: Permit | None = None
+        self.finish_by: float | None = None
+        self.began_at = monotonic()
+        self.sent_at = 0.0
+        self.first_byte_at = 0.0
+        self.status = 0
+        self.bytes_out = 0
+        self.severed = False
+        self._credential = ""
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._body_complete = not head.has_body
+        self._asked: Asked | None = None
+        self._decision: Deny | None = None
+        self._upstream: UpstreamConnection | None = None
+        self._retried = False
+        self._stream = False
+        self._event_stream = False
+        self._chunked = False
+        self._tail = b""
+        self._out: list[bytes] = []
+
+    # ================================================================== the request comes in
+
+    def head_complete(self) -> None:
+        """It is this request's turn, and its head is there."""
+        try:
+            self._find_operation()
+            self._find_caller()
+            self._expect_body()
+        except Refused as refused:
+            self.refuse(refused.deny)
+        else:
+            self._proceed()
+
+    def body_piece(self, data: bytes) -> None:
+        """Bytes of the body."""
+        if self.stage is not Stage.WAITING:
+            return
+        self._body_bytes += len(data)
+        if self._body_bytes > self.gate.limits.body_bytes:
+            self.refuse(self.gate.too_large().deny)
+        else:
+            self._body.append(data)
+
+    def body_complete(self) -> None:
+        """The whole body is there."""
+        self._body_complete = True
+        self._proceed()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole request has been read."""
+        return self._body_complete
+
+    def _proceed(self) -> None:
+        """When caller and body are both known: what is asked for, whether it may be had, and on its way."""
+        if self.stage is not Stage.WAITING or self.caller is None or not self._body_complete:
+            return
+        try:
+            self._read_models()
+            self._register()
+            permit = self._decide()
+            self._forward(permit)
+        except Refused as refused:
+            self.refuse(refused.deny)
+
+    # ------------------------------------------------------------------ operation
+
+    def _find_operation(self) -> None:
+        head = self.head
+        found = self.gate.find_operation(head.host, head.method, head.path)
+        if found is None:
+            raise Refused(Deny(Reason.OPERATION_NOT_LISTED, self.gate.revision))
+        self.provider, path, match = found
+        if match is None:
+            raise Refused(Deny(Reason.OPERATION_NOT_LISTED, self.gate.revision))
+        self.operation, self.path_model = match
+        head.path = path
+
+    # ------------------------------------------------------------------ caller
+
+    def _find_caller(self) -> None:
+        assert self.provider is not None
+        head, provider = self.head, self.provider
+        try:
+            credential = gateway_credential(
+                head.gateway_key, head.forward, provider.dialect.credentials, forwards=provider.forwards
+            )
+        except CredentialError as error:
+            raise Refused(Deny(Reason.UNAUTHENTICATED, self.gate.revision, message=str(error))) from None
+        self._credential = fingerprint(credential)
+        caller = self.gate.directory.cached(self._credential)
+        if caller is None:
+            tasks.spawn(self._look_up_caller(), "caller-look-up")
+        else:
+            self._set_caller(caller)
+
+    def _set_caller(self, caller: "Caller | Unknown") -> None:
+        if isinstance(caller, Unknown):
+            raise Refused(Deny(Reason.UNAUTHENTICATED, self.gate.revision))
+        self.caller = caller
+
+    async def _look_up_caller(self) -> None:
+        """Ask Redis for a caller that the cache does not know. Any failure means: not now."""
+        try:
+            caller = await self.gate.look_up(self._credential)
+        except (OSError, TimeoutError, RacedError):
+            self.refuse(self.gate.stale())
+            return
+        if self.stage is not Stage.WAITING:
+            return
+        try:
+            self._set_caller(caller)
+        except Refused as refused:
+            self.refuse(refused.deny)
+        else:
+            self._proceed()
+
+    # ------------------------------------------------------------------ body
+
+    def _expect_body(self) -> None:
+        """Judge from the head whether a body may come, and of what kind."""
+        head = self.head
+        if head.method == "GET":
+            if head.has_body:
+                raise malformed("A GET request has no body here.")
+            return
+        if head.content_type is None or head.content_type.lower() not in _JSON:
+            raise malformed("The body must be sent as application/json in UTF-8.", 415)
+        if head.content_encoding is not None and head.content_encoding.lower() != b"identity":
+            raise malformed("Send the body without Content-Encoding.", 415)
+        if (head.content_length or 0) > self.gate.limits.body_bytes:
+            raise self.gate.too_large()
+        if head.expects_continue and not self._body_complete:
+            self.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    # ------------------------------------------------------------------ models
+
+    def _read_models(self) -> None:
+        """Find every model the request names."""
+        assert self.operation is not None
+        assert self.provider is not None
+        names: tuple[str, ...] = ()
+        if self.head.method != "GET":
+            body = b"".join(self._body)
+            self._body = [body]
+            try:
+                reading = self.operation.reader.read(body)
+            except MalformedBodyError as error:
+                raise malformed(str(error)) from None
+            names, self._stream = reading.names, reading.stream
+        if self.path_model is not None:
+            names = (self.path_model, *names)
+        self._asked = Asked(self.provider.name, names, self.operation.capability)
+
+    # ------------------------------------------------------------------ register, decide
+
+    def _register(self) -> None:
+        """From here on a new revision decides this exchange again, before it is acknowledged."""
+        self.gate.in_flight.add(self)
+
+    def _decide(self) -> Permit:
+        decision = self.decide_again()
+        if isinstance(decision, Deny):
+            raise Refused(decision)
+        return decision
+
+    def decide_again(self) -> Permit | Deny:
+        """What the policy in force says of this exchange."""
+        assert self.operation is not None
+        assert self.caller is not None
+        assert self._asked is not None
+        return self.gate.decide(self.caller, self._asked, invokes=self.operation.invokes)
+
+    # ------------------------------------------------------------------ forward
+
+    def _forward(self, permit: Permit) -> None:
+        """Send it upstream on an idle connection; else wait for one and decide again."""
+        assert self.provider is not None
+        upstream = self.provider.pool.acquire(self)
+        if upstream is None:
+            self.stage = Stage.CONNECTING
+        else:
+            self._send(upstream, permit)
+
+    def connected(self, upstream: "UpstreamConnection") -> None:
+        """A new connection is there. The policy may be another one than when it was asked for."""
+        if self.stage is not Stage.CONNECTING:
+            upstream.pool.give_back(upstream)
+            return
+        try:
+            self._send(upstream, self._decide())
+        except Refused as refused:
+            upstream.pool.give_back(upstream)
+            self.refuse(refused.deny)
+
+    def not_connected(self, reason: Reason, cause: str) -> None:
+        """There is no connection to be had."""
+        if self.stage is Stage.CONNECTING:
+            self.gate.count_failure(self, cause)
+            self.refuse(Deny(reason, self.gate.revision))
+
+    def _send(self, upstream: "UpstreamConnection", permit: Permit) -> None:
+        assert self.provider is not None
+        self.permit = permit
+        self.stage = Stage.SENT
+        self.sent_at = monotonic()
+        self._upstream = upstream
+        body = self._body[0] if self._body else b""
+        head = self.provider.request_head(self.head, len(body), stream=self._stream)
+        upstream.send(self, permit, head, body)
+
+    # ================================================================== the response goes out
+
+    def may_write(self) -> bool:
+        """Whether the lease covers this exchange at this moment; if not, it is severed."""
+        assert self.permit is not None
+        if self.gate.replica.may_serve(self.gate.lease_clock(), self.permit.max_stale):
+            return True
+        self.sever(self.gate.stale())
+        return False
+
+    def response_head(self, status: int, reason: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        """The provider's response begins."""
+        self.stage = Stage.RELAYING
+        self.status = status
+        self.first_byte_at = monotonic()
+        dropped = HOP_BY_HOP
+        framed = status in (204, 304)
+        for name, value in headers:
+            if name == b"content-length":
+                framed = True
+            elif name == b"content-type":
+                self._event_stream = value.startswith(b"text/event-stream")
+            elif name == b"connection":
+                dropped = dropped | {token.strip().lower() for token in value.split(b",")}
+        passed = [pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(b"portcullis-")]
+        self._chunked = not framed and self.head.version == "1.1"
+        if not framed and not self._chunked:
+            self.head.keep_alive = False
+        self._out.append(
+            response_head(
+                status, reason, passed, self.request_id, self.gate.revision,
+                chunked=self._chunked, keep_alive=self.client.keeps_alive(self),
+            )
+        )  # fmt: skip
+
+    def response_body(self, data: bytes) -> None:
+        """A piece of the response's body."""
+        self.bytes_out += len(data)
+        if self._event_stream:
+            self._tail = data[-4:] if len(data) >= 4 else (self._tail + data)[-4:]
+        self._out.append(chunk(data) if self._chunked else data)
+
+    def response_read(self) -> None:
+        """Everything that one read of the upstream brought: sent on in one write, if the lease allows it."""
+        if not self._out or self.stage is Stage.ENDED:
+            return
+        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        self._out.clear()
+        if self.may_write():
+            self.client.write(data)
+            self._check_late()
+
+    def response_end(self) -> None:
+        """The provider's response is complete."""
+        if self._chunked:
+            self._out.append(CHUNKED_END)
+        self.response_read()
+        if self.stage is not Stage.ENDED:
+            self._upstream = None
+            self._end()
+
+    def _check_late(self) -> None:
+        """Count a write that ended after its lease: the process slept between check and write."""
+        assert self.permit is not None
+        gate = self.gate
+        if not gate.replica.may_serve(gate.lease_clock(), self.permit.max_stale):
+            gate.counters.add("portcullis_late_writes_total")
+
+    def upstream_lost(self, cause: str, *, untouched: bool) -> None:
+        """The provider's connection is gone before its response was complete."""
+        self._upstream = None
+        if self.stage is Stage.SENT and untouched and not self._retried:
+            self._retried = True
+            self._try_once_more()
+        elif self.stage is Stage.SENT:
+            self.gate.count_failure(self, cause)
+            reason = Reason.UPSTREAM_TIMEOUT if cause == "timeout" else Reason.UPSTREAM_UNREACHABLE
+            self.refuse(Deny(reason, self.gate.revision))
+        elif self.stage is Stage.RELAYING:
+            self.gate.count_failure(self, cause)
+            self.response_read()
+            self._cut_short()
+
+    def _try_once_more(self) -> None:
+        """An idle connection died as it was taken up: RFC 9110 §9.2.2 allows one more try on a new one."""
+        assert self.provider is not None
+        self.stage = Stage.CONNECTING
+        self.provider.pool.connect(self)
+
+    def _cut_short(self) -> None:
+        """End a response that is incomplete, so that no client can take it for complete."""
+        if self.stage is Stage.ENDED:
+            return
+        if self._chunked:
+            self.client.close()
+        else:
+            self.client.reset()
+        self._end()
+
+    # ------------------------------------------------------------------ back-pressure
+
+    def hold_back(self) -> None:
+        """The client takes nothing more for now."""
+        if self._upstream is not None:
+            self._upstream.hold_back()
+
+    def go_on(self) -> None:
+        """The client takes more."""
+        if self._upstream is not None:
+            self._upstream.go_on()
+
+    # ================================================================== other endings
+
+    def refuse(self, deny: Deny) -> None:
+        """Answer with a refusal; nothing of the response has been sent."""
+        if self.stage is Stage.ENDED:
+            return
+        self._decision = deny
+        self._abort_upstream()
+        refusal = refuse(deny, *self.gate.refusal_context(self, deny))
+        self.status = refusal.status
+        self.client.write(self.client.refusal(self, refusal.status, refusal.headers, refusal.body()))
+        self._end()
+
+    def sever(self, deny: Deny) -> None:
+        """Cut an exchange in flight: upstream at once, the client as far as it can be told."""
+        if self.stage in (Stage.WAITING, Stage.ENDED):
+            return
+        self.severed = True
+        if self.stage is not Stage.RELAYING:
+            self.refuse(deny)
+            return
+        self._decision = deny
+        self._abort_upstream()
+        event = self._last_event(deny)
+        if event is None:
+            self.client.reset()
+        else:
+            self.client.write(event)
+            self.client.close()
+        self._end()
+
+    def _last_event(self, deny: Deny) -> bytes | None:
+        """The event that ends a stream, if the client is at an event's end and nothing waits to be sent."""
+        assert self.operation is not None
+        at_boundary = self._event_stream and (not self.bytes_out or self._tail.endswith(_EVENT_ENDS))
+        if not (at_boundary and self._chunked and self.client.nothing_buffered()):
+            return None
+        event = refuse(deny, *self.gate.refusal_context(self, deny)).last_event(self.operation)
+        return None if event is None else chunk(event)
+
+    def client_gone(self) -> None:
+        """The client has closed: the provider need not go on."""
+        if self.stage is not Stage.ENDED:
+            self._abort_upstream()
+            self.status = self.status or 499
+            self._end()
+
+    def _abort_upstream(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abort()
+
+    # ------------------------------------------------------------------ record
+
+    def _end(self) -> None:
+        self.stage = Stage.ENDED
+        self._out.clear()
+        self._body.clear()
+        self.gate.left(self)
+        self.gate.record(self)
+        self.client.exchange_ended(self)
+
+    def summary(self) -> dict[str, Any]:
+        """What the log and the counters say of it: no body, no credential, no nationality."""
+        decision = self._decision
+        model = decision.model if decision else next(iter(self.permit.models), None) if self.permit else None
+        return {
+            "provider": self.provider.name if self.provider else None,
+            "operation": self.operation.id if self.operation else None,
+            "model": model,
+            "caller": self.caller.pseudonym if self.caller else None,
+            "org": self.caller.facts.org if self.caller else None,
+            "decision": "deny" if decision else "permit" if self.permit else "none",
+            "reason": str(decision.reason) if decision else None,
+            "restriction": decision.restriction if decision else None,
+            "order": decision.order if decision else None,
+            "severed": self.severed,
+            "stream": self._stream,
+            "status": self.status,
+            "bytes_in": self._body_bytes,
+            "bytes_out": self.bytes_out,
+        }
+
+    @property
+    def credential(self) -> str:
+        """The fingerprint of the key it came with."""
+        return self._credential

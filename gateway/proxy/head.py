@@ -1,0 +1,171 @@
+"""Request heads: judged strictly, kept as parsed, written anew.
+
+httptools (llhttp, strict) has already refused bare line feeds, folding, several or signed lengths and a length
+beside chunking. What it lets through (RFC 9112 leaves it to the server) is refused here.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.policy.decision import Deny, Reason
+
+_PATH = re.compile(rb"/[A-Za-z0-9._~:/@+-]*")
+_QUERY = re.compile(rb"[A-Za-z0-9._~:/@+%=&,!$'()*?-]*")
+_PICKS_MODEL = re.compile(rb"(?:^|&)[^=&]*(?:%|model)[^=&]*(?:=|&|$)", re.IGNORECASE)
+_HOST = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}")
+_LENGTH = re.compile(rb"[0-9]{1,15}")
+
+HOP_BY_HOP = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
+     b"proxy-authorization", b"proxy-authenticate")
+)  # fmt: skip
+"""RFC 9110 §7.6.1 and the historical ones: they are about one connection and are never passed on."""
+
+_NOT_FORWARDED = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
+
+REFUSED = frozenset(
+    (b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-model-override",
+     b"azureml-model-deployment", b"x-amzn-sagemaker-target-model", b"x-amzn-sagemaker-target-variant")
+)  # fmt: skip
+"""Headers that would make an upstream do another thing than method, path and body say."""
+
+
+class Refused(Exception):  # noqa: N818 - it carries a refusal; nothing failed
+    """A step of a request's way ends in a denial."""
+
+    def __init__(self, deny: Deny) -> None:
+        super().__init__(deny.reason)
+        self.deny = deny
+
+
+def malformed(message: str, status: int = 400) -> Refused:
+    """The request cannot be read in one way only, or is too large to be read."""
+    return Refused(Deny(Reason.MALFORMED, 0, message=message, status=status))
+
+
+@dataclass(slots=True)
+class Head:
+    """A request's head. Header names are lower case; ``forward`` are those that may go on, in order."""
+
+    method: str
+    path: str
+    query: bytes
+    version: str
+    keep_alive: bool
+    forward: list[tuple[bytes, bytes]]
+    host: bytes = b""
+    content_length: int | None = None
+    chunked: bool = False
+    content_type: bytes | None = None
+    content_encoding: bytes | None = None
+    expects_continue: bool = False
+    gateway_key: bytes | None = None
+    nominated: frozenset[bytes] = frozenset()
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a body follows."""
+        return self.chunked or bool(self.content_length)
+
+
+def read_head(
+    method: bytes, target: bytes, version: str, headers: list[tuple[bytes, bytes]], *, keep_alive: bool
+) -> Head:
+    """Judge a parsed head.
+
+    Raises:
+        Refused: it is not canonical; it is never repaired.
+    """
+    if version not in ("1.1", "1.0"):
+        raise malformed("HTTP/1.1 is spoken here.")
+    path, question, query = target.partition(b"?")
+    if not _PATH.fullmatch(path) or b"//" in path or b"/." in path or (question and not _QUERY.fullmatch(query)):
+        raise malformed("The request target must be a plain path: no encoding, no dot segments, no authority.")
+    if query and _PICKS_MODEL.search(query):
+        raise malformed("The query must not name a model, nor encode a parameter's name.")
+    head = Head(
+        method=method.decode("ascii"),
+        path=path.decode("ascii"),
+        query=query,
+        version=version,
+        keep_alive=keep_alive,
+        forward=[],
+    )
+    _read_headers(head, headers)
+    if head.chunked and version == "1.0":
+        raise malformed("Transfer-Encoding needs HTTP/1.1.")
+    return head
+
+
+def _read_headers(head: Head, headers: list[tuple[bytes, bytes]]) -> None:
+    forward = head.forward
+    for name, value in headers:
+        reader = _READERS.get(name)
+        if reader is not None:
+            reader(head, value)
+        if name not in _NOT_FORWARDED and not name.startswith(b"portcullis-"):
+            forward.append((name, value))
+    if not head.host and head.version == "1.1":
+        raise malformed("Exactly one Host header is needed.")
+    if head.nominated:
+        head.forward = [(name, value) for name, value in forward if name not in head.nominated]
+
+
+def _host(head: Head, value: bytes) -> None:
+    if head.host or not _HOST.fullmatch(value):
+        raise malformed("Exactly one Host header is needed.")
+    head.host = value
+
+
+def _content_length(head: Head, value: bytes) -> None:
+    if not _LENGTH.fullmatch(value) or head.content_length is not None:
+        raise malformed("Content-Length must be one number.")
+    head.content_length = int(value)
+
+
+def _transfer_encoding(head: Head, value: bytes) -> None:
+    if head.chunked or value.strip().lower() != b"chunked":
+        raise malformed("The only Transfer-Encoding understood is chunked.")
+    head.chunked = True
+
+
+def _content_type(head: Head, value: bytes) -> None:
+    if head.content_type is not None:
+        raise malformed("Two Content-Type headers.", 415)
+    head.content_type = value
+
+
+def _content_encoding(head: Head, value: bytes) -> None:
+    head.content_encoding = value
+
+
+def _expect(head: Head, value: bytes) -> None:
+    head.expects_continue = value.lower() == b"100-continue"
+
+
+def _connection(head: Head, value: bytes) -> None:
+    head.nominated |= {token.strip().lower() for token in value.split(b",")}
+
+
+def _gateway_key(head: Head, value: bytes) -> None:
+    if head.gateway_key is not None:
+        raise malformed("Two Portcullis-Key headers.")
+    head.gateway_key = value
+
+
+def _refuse(_head: Head, _value: bytes) -> None:
+    raise malformed("A header that would override method or model is not accepted here.")
+
+
+_READERS: dict[bytes, Callable[[Head, bytes], None]] = {
+    b"host": _host,
+    b"content-length": _content_length,
+    b"transfer-encoding": _transfer_encoding,
+    b"content-type": _content_type,
+    b"content-encoding": _content_encoding,
+    b"expect": _expect,
+    b"connection": _connection,
+    b"portcullis-key": _gateway_key,
+    **dict.fromkeys(REFUSED, _refuse),
+}

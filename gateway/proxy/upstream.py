@@ -1,0 +1,348 @@
+"""Connections to providers: kept alive, one exchange at a time, never asked twice for what may have happened.
+
+An upstream answers with status, headers and body pieces; the exchange turns them into the client's response.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol, cast
+from urllib.parse import urlsplit
+
+import httptools
+
+from gateway import tasks
+from gateway.dialects.table import Dialect
+from gateway.policy.decision import Reason
+from gateway.settings import Limits, Provider, Timeouts
+
+if TYPE_CHECKING:
+    from gateway.policy.decision import Permit
+
+PIECE = 64 * 1024
+"""Bytes of a body that are written between two looks at the lease."""
+
+_RESET = struct.pack("ii", 1, 0)
+_NO_BODY = frozenset((204, 205, 304))
+
+
+class Asker(Protocol):
+    """An exchange, as its upstream connection sees it."""
+
+    def connected(self, upstream: "UpstreamConnection") -> None:
+        """A connection is there."""
+
+    def not_connected(self, reason: Reason, cause: str) -> None:
+        """There will be none."""
+
+    def may_write(self) -> bool:
+        """Whether the lease still covers what this exchange asks for."""
+
+    def response_head(self, status: int, reason: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        """The response begins."""
+
+    def response_body(self, data: bytes) -> None:
+        """A piece of the body."""
+
+    def response_read(self) -> None:
+        """What one read brought is parsed: send it on."""
+
+    def response_end(self) -> None:
+        """The response is complete."""
+
+    def upstream_lost(self, cause: str, *, untouched: bool) -> None:
+        """The connection ended before the response did; ``untouched``: a reused one, before any byte of it."""
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Close with RST: what lies in the buffers is thrown away, and the peer can't take it for an end."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with contextlib.suppress(OSError):  # it is closed already
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to a provider."""
+
+    def __init__(self, pool: "Pool") -> None:
+        self.pool = pool
+        self.transport: asyncio.Transport | None = None
+        self.deadline = float("inf")
+        self.exchange: Asker | None = None
+        self.reused = False
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._reason = b""
+        self._head_bytes = 0
+        self._in_head = True
+        self._done = False
+        self._until_close = False
+        self._keep = False
+        self._body: memoryview | None = None
+        self._paused = False
+        self._waiting_client = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count it."""
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self.transport.set_write_buffer_limits(high=PIECE)
+        self.pool.open.add(self)
+
+    # ------------------------------------------------------------------ asking
+
+    def send(self, exchange: Asker, permit: "Permit", head: bytes, body: bytes) -> None:
+        """Write a permitted request: the first piece now, the rest as the provider takes it."""
+        assert permit is not None
+        assert self.transport is not None
+        self.exchange = exchange
+        self.deadline = self.pool.now() + self.pool.timeouts.first_byte
+        if len(body) <= PIECE:
+            self.transport.write(head + body if body else head)
+        else:
+            self.transport.write(head)
+            self._body = memoryview(body)
+            self._send_on()
+
+    def _send_on(self) -> None:
+        while self._body is not None and not self._paused and self.exchange is not None:
+            if not self.exchange.may_write():
+                return
+            piece, rest = self._body[:PIECE], self._body[PIECE:]
+            self._body = rest or None
+            assert self.transport is not None
+            self.transport.write(piece)
+
+    def pause_writing(self) -> None:
+        """The provider takes nothing more for now."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """It takes more."""
+        self._paused = False
+        self._send_on()
+
+    # ------------------------------------------------------------------ answers
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; the exchange sends on what it got once per read."""
+        exchange = self.exchange
+        if exchange is None:
+            self.abort()  # nobody asked
+            return
+        self.deadline = self.pool.now() + self.pool.timeouts.idle
+        if self._in_head:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            if not self._done:
+                self._fail("invalid_response")
+                return
+            self._keep = False  # something nobody asked for comes after a complete response
+        if self._done:
+            self._complete()
+            return
+        if self._in_head and self._head_bytes > self.pool.limits.response_head_bytes:
+            self._fail("response_head_too_large")
+            return
+        exchange.response_read()
+
+    def on_message_begin(self) -> None:
+        """A response begins; a second one on the same read belongs to nobody."""
+        if self._done:
+            raise httptools.HttpParserError("a second response")
+
+    def on_status(self, reason: bytes) -> None:
+        """The reason phrase, possibly in pieces."""
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; after the body it is a trailer, which is not passed on."""
+        if self._in_head:
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """The head is complete; an interim response is swallowed."""
+        status = self._parser.get_status_code()
+        headers, self._headers = self._headers, []
+        reason, self._reason = self._reason, b""
+        if status < 200:
+            if status == 101:
+                raise httptools.HttpParserError("nobody asked to switch protocols")
+            return
+        self._in_head = False
+        self._head_bytes = 0
+        names = {name for name, _ in headers}
+        framed = b"content-length" in names or b"transfer-encoding" in names or status in _NO_BODY
+        self._until_close = not framed
+        self._keep = framed and self._parser.should_keep_alive()
+        if self.exchange is not None:
+            self.exchange.response_head(status, reason, headers)
+
+    def on_body(self, data: bytes) -> None:
+        """A piece of the body."""
+        if self.exchange is not None:
+            self.exchange.response_body(data)
+
+    def on_message_complete(self) -> None:
+        """The response is complete, unless it was an interim one."""
+        self._done = not self._in_head
+
+    def _complete(self) -> None:
+        """Hand the connection back, then let the exchange end: it may start the next one."""
+        exchange, self.exchange = self.exchange, None
+        request_sent = self._body is None and not self._paused
+        self._done, self._in_head, self._body = False, True, None
+        if request_sent and self._keep and self.transport is not None and not self.transport.is_closing():
+            self.go_on()
+            self.reused = True
+            self.pool.give_back(self)
+        else:
+            self.abort()
+        if exchange is not None:
+            exchange.response_end()
+
+    def eof_received(self) -> bool:
+        """The provider sends nothing more: for some responses that is the end."""
+        if self._until_close and not self._in_head:
+            self._keep = False
+            self._complete()
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Closed, by whomever."""
+        self.pool.forget(self)
+        del error
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.upstream_lost("closed", untouched=self.reused and self._head_bytes == 0 and self._in_head)
+
+    def timed_out(self) -> None:
+        """The sweep found the deadline passed."""
+        if self.exchange is None:
+            self.abort()
+        else:
+            self._fail("timeout")
+
+    def _fail(self, cause: str) -> None:
+        exchange, self.exchange = self.exchange, None
+        self.abort()
+        if exchange is not None:
+            exchange.upstream_lost(cause, untouched=False)
+
+    # ------------------------------------------------------------------ control
+
+    def hold_back(self) -> None:
+        """The client takes nothing more: read no further."""
+        if self.transport is not None and not self._waiting_client and not self.transport.is_closing():
+            self._waiting_client = True
+            self.deadline = float("inf")
+            self.transport.pause_reading()
+
+    def go_on(self) -> None:
+        """The client takes more."""
+        if self.transport is not None and self._waiting_client and not self.transport.is_closing():
+            self._waiting_client = False
+            self.deadline = self.pool.now() + self.pool.timeouts.idle
+            self.transport.resume_reading()
+
+    def abort(self) -> None:
+        """Close at once, with a reset; the exchange hears nothing more."""
+        self.exchange = None
+        self._body = None
+        self.pool.forget(self)
+        if self.transport is not None:
+            reset(self.transport)
+
+
+class Pool:
+    """All connections of a worker to one provider."""
+
+    def __init__(self, name: str, provider: Provider, dialect: Dialect, limits: Limits, timeouts: Timeouts) -> None:
+        parts = urlsplit(provider.base_url)
+        assert parts.hostname is not None
+        self.name = name
+        self.dialect = dialect
+        self.limits = limits
+        self.timeouts = timeouts
+        self.base_path = parts.path.rstrip("/")
+        self.authority = parts.netloc
+        self.open: set[UpstreamConnection] = set()
+        self._host = parts.hostname
+        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._tls = _client_tls() if parts.scheme == "https" else None
+        self._idle: deque[UpstreamConnection] = deque()
+        self._connecting = 0
+        self._loop = asyncio.get_running_loop()
+
+    def now(self) -> float:
+        """The loop's clock, on which timeouts run."""
+        return self._loop.time()
+
+    def acquire(self, asker: Asker) -> UpstreamConnection | None:
+        """An idle connection at once, or ``None``: then ``asker`` will hear of a new one."""
+        while self._idle:
+            upstream = self._idle.pop()
+            if upstream.transport is not None and not upstream.transport.is_closing():
+                return upstream
+        self.connect(asker)
+        return None
+
+    def connect(self, asker: Asker) -> None:
+        """Open a connection for an exchange."""
+        if len(self.open) + self._connecting >= self.limits.upstream_connections:
+            self._loop.call_soon(asker.not_connected, Reason.OVERLOADED, "too_many_connections")
+            return
+        self._connecting += 1
+        tasks.spawn(self._connect(asker), f"connect-{self.name}")
+
+    async def _connect(self, asker: Asker) -> None:
+        try:
+            async with asyncio.timeout(self.timeouts.connect):
+                _, upstream = await self._loop.create_connection(
+                    lambda: UpstreamConnection(self),
+                    self._host,
+                    self._port,
+                    ssl=self._tls,
+                    server_hostname=self._host if self._tls else None,
+                )
+        except TimeoutError:
+            asker.not_connected(Reason.UPSTREAM_TIMEOUT, "connect_timeout")
+        except (OSError, ssl.SSLError):
+            asker.not_connected(Reason.UPSTREAM_UNREACHABLE, "connect_failed")
+        else:
+            asker.connected(upstream)
+        finally:
+            self._connecting -= 1
+
+    def give_back(self, upstream: UpstreamConnection) -> None:
+        """A connection whose exchange is complete."""
+        upstream.deadline = self.now() + self.timeouts.upstream_keep_alive
+        self._idle.append(upstream)
+
+    def forget(self, upstream: UpstreamConnection) -> None:
+        """A connection that is closed."""
+        self.open.discard(upstream)
+        if upstream.exchange is None and upstream in self._idle:
+            self._idle.remove(upstream)
+
+    def sweep(self, now: float) -> None:
+        """Close what is past its deadline."""
+        for upstream in [upstream for upstream in self.open if upstream.deadline < now]:
+            upstream.timed_out()
+
+    def close(self) -> None:
+        """Close everything."""
+        for upstream in list(self.open):
+            upstream.abort()
+
+
+def _client_tls() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,0 +1,157 @@
+"""``portcullis serve``: the control process. Starts Redis, workers, admin API; waits for a signal; leaves in order."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiohttp import web
+from redis.exceptions import RedisError
+
+from gateway import tasks
+from gateway.control.app import Context, build
+from gateway.embedded import EmbeddedRedis
+from gateway.enforcement import scripts
+from gateway.enforcement.connection import FEED_BLOCK_MS, connect
+from gateway.enforcement.keys import Keys
+from gateway.enforcement.receipts import Receipts
+from gateway.enforcement.signing import ForgedError, load_signer
+from gateway.enforcement.store import NotInitialisedError, Store
+from gateway.observability.metrics import Counters, Sample, expose
+from gateway.settings import Settings
+from gateway.supervisor import Supervisor
+
+_log = structlog.get_logger("portcullis.serve")
+
+
+class StartError(Exception):
+    """The gateway cannot start. The message says what to do."""
+
+
+@dataclass
+class Running:
+    """Where a started gateway can be reached."""
+
+    proxy: str
+    admin: str
+    supervisor: Supervisor
+    store: Store
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class ControlProcess:
+    """Everything that is not the data plane."""
+
+    def __init__(self, settings: Settings) -> None:
+        if not settings.signing_key.exists():
+            raise StartError(f"there is no signing key {settings.signing_key}: run `portcullis init` first")
+        self._settings = settings
+        self._redis = EmbeddedRedis(settings.state_dir) if settings.redis.url == "embedded" else None
+        self._commands = connect(settings)
+        self._feed = connect(settings, timeout=FEED_BLOCK_MS / 1000 + 2)
+        self.store = Store(self._commands, Keys(settings.redis.prefix), load_signer(settings.signing_key))
+        self._receipts = Receipts(self.store, self._feed)
+        self._supervisor = Supervisor(settings, self._bury)
+        self._counters = Counters()
+        self._background: list[asyncio.Task[Any]] = []
+        self._signals = 0
+        self._stop = asyncio.Event()
+
+    async def run(self, started: Callable[[Running], Any] | None = None) -> None:
+        """Run until SIGTERM or SIGINT. ``started`` is called when every worker listens."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self._signalled)
+        if self._redis is not None:
+            await self._redis.start()
+            self._background.append(tasks.spawn(self._redis.watch(), "redis-watch"))
+        self._receipts.start()
+        self._supervisor.start()
+        runner, admin = await self._serve_admin()
+        try:
+            await self._until_ready()
+            if started is not None and not self._stop.is_set():
+                started(Running(self._supervisor.listen, admin, self._supervisor, self.store, self._stop))
+            await self._stop.wait()
+        finally:
+            await self._leave(runner)
+
+    async def _until_ready(self) -> None:
+        ready = tasks.spawn(self._supervisor.wait_ready(), "wait-ready")
+        stopped = tasks.spawn(self._stop.wait(), "wait-stop")
+        await asyncio.wait((ready, stopped), return_when=asyncio.FIRST_COMPLETED)
+        await tasks.cancel(ready, stopped)
+        if not self._stop.is_set():
+            _log.info("ready", proxy=self._supervisor.listen)
+
+    async def _serve_admin(self) -> tuple[web.AppRunner, str]:
+        context = Context(
+            settings=self._settings,
+            store=self.store,
+            receipts=self._receipts,
+            metrics=self._metrics,
+            ready=lambda: self._supervisor.ready,
+        )
+        runner = web.AppRunner(build(context), access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        host, _, port = self._settings.admin.listen.rpartition(":")
+        site = web.TCPSite(runner, host.strip("[]"), int(port))
+        try:
+            await site.start()
+        except OSError as error:
+            raise StartError(f"admin.listen {self._settings.admin.listen}: {error.strerror}") from None
+        bound = runner.addresses[0]
+        return runner, f"{bound[0]}:{bound[1]}"
+
+    async def _leave(self, runner: web.AppRunner) -> None:
+        await self._supervisor.stop()
+        await self._receipts.stop()
+        await runner.cleanup()
+        await tasks.cancel(*self._background)
+        if self._redis is not None:
+            await self._redis.stop()
+        await self._commands.aclose()
+        await self._feed.aclose()
+
+    def _signalled(self) -> None:
+        self._signals += 1
+        self._stop.set()
+        if self._signals > 1:
+            self._supervisor.kill()
+
+    # ------------------------------------------------------------------ workers that died
+
+    def _bury(self, member: str) -> None:
+        tasks.spawn(self._leave_for(member), "leave-for-the-dead")
+
+    async def _leave_for(self, member: str) -> None:
+        """Say it for a child that the kernel reported dead: no receipt needs to wait for its lease."""
+        keys = self.store.keys
+        try:
+            await self._commands.register_script(scripts.LEAVE)(keys=[keys.replicas, keys.acks], args=[member, ""])
+        except (RedisError, OSError, TimeoutError) as error:
+            _log.warning("leave_failed", replica=member, error=str(error))
+
+    # ------------------------------------------------------------------ metrics
+
+    async def _metrics(self) -> bytes:
+        await self._supervisor.count()
+        for basis, seconds in self._receipts.take_durations():
+            self._counters.observe("portcullis_enforcement_seconds", (str(basis),), seconds)
+        return expose([*self._supervisor.samples(), self._counters.samples(), await self._offline()])
+
+    async def _offline(self) -> list[Sample]:
+        try:
+            current = await self.store.current()
+        except (RedisError, OSError, TimeoutError, NotInitialisedError, ForgedError):
+            return []
+        return [("portcullis_models_offline", (model,), 1) for model in current.snapshot.offline]
+
+
+def state_dir(settings: Settings) -> Path:
+    """The state directory, made if need be, for its owner only."""
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return settings.state_dir

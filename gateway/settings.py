@@ -1,0 +1,244 @@
+"""Every setting: a TOML file, overridden by ``PORTCULLIS_…`` with ``__`` between levels.
+
+An unknown key or a bad value stops the start and names it.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+ENV_PREFIX = "PORTCULLIS_"
+NOT_SETTINGS = {"PORTCULLIS_CONFIG", "PORTCULLIS_URL", "PORTCULLIS_TOKEN", "PORTCULLIS_PROFILE"}
+"""Variables with our prefix that are no settings: where the file is, and what the command line talks to."""
+
+KIB, MIB = 1024, 1024 * 1024
+
+
+class SettingsError(Exception):
+    """The settings cannot be used. The message names each mistake, one a line."""
+
+
+def _address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError("must be HOST:PORT, e.g. 127.0.0.1:8080")
+    return value
+
+
+def _identifier(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", value):
+        raise ValueError("must be lower case letters, digits and -")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+Name = Annotated[str, AfterValidator(_identifier)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A table of the settings file: immutable, and nothing unknown in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Limits(Section):
+    """What one request, one connection, one worker may use."""
+
+    head_bytes: Count = Field(default=32 * KIB, description="Request line and headers; nginx allows four of 8 KiB.")
+    header_count: Count = Field(default=100, description="Headers in a request, as HAProxy's tune.http.maxhdr.")
+    response_head_bytes: Count = Field(default=64 * KIB, description="Status line and headers of an upstream.")
+    body_bytes: Count = Field(default=32 * MIB, description="A request's body; Anthropic and Gemini allow 20 to 32 MB.")
+    connections: Count = Field(default=10_000, description="Client connections per worker; more are closed at once.")
+    upstream_connections: Count = Field(default=5_000, description="Connections per worker to one provider.")
+    pipelined: Count = Field(default=8, description="Requests read ahead on one connection before reading pauses.")
+    write_buffer: Count = Field(default=64 * KIB, description="Unsent bytes per connection before its source waits.")
+
+
+class Timeouts(Section):
+    """Seconds. Checked by a sweep, so that each may come up to half a second late."""
+
+    head: Positive = Field(default=15.0, description="From a request's first byte (or the connection) to its head.")
+    body: Positive = Field(default=30.0, description="Silence within a request's body.")
+    keep_alive: Positive = Field(default=75.0, description="An idle client connection; nginx's default.")
+    connect: Positive = Field(default=5.0, description="To open a connection to a provider.")
+    first_byte: Positive = Field(default=600.0, description="From the request to the response head: models think.")
+    idle: Positive = Field(default=300.0, description="Silence of a provider within a response.")
+    write: Positive = Field(default=300.0, description="A client that takes nothing of what is waiting for it.")
+    upstream_keep_alive: Positive = Field(default=30.0, description="An idle connection to a provider.")
+    shutdown: Positive = Field(default=30.0, description="From SIGTERM until exchanges in flight are cut.")
+
+
+class Proxy(Section):
+    """The data plane."""
+
+    listen: Address = Field(default="127.0.0.1:8080", description="Where clients come in.")
+    workers: int = Field(default=0, ge=0, le=256, description="Worker processes; 0 means one per processor.")
+    limits: Limits = Limits()
+    timeouts: Timeouts = Timeouts()
+
+    @property
+    def worker_count(self) -> int:
+        """How many workers run."""
+        return self.workers or os.cpu_count() or 1
+
+
+class Admin(Section):
+    """The control side."""
+
+    listen: Address = Field(default="127.0.0.1:8081", description="Admin API and /metrics. Keep it off the internet.")
+    undo_seconds: Positive = Field(default=600.0, description="How long one's own hold can be undone alone.")
+
+
+class Redis(Section):
+    """Where the policy lives."""
+
+    url: str = Field(default="embedded", description="redis://, rediss://, unix:// or embedded: a private server.")
+    password: SecretStr | None = Field(default=None, description="Instead of writing it into the URL.")
+    prefix: str = Field(default="{pc}", pattern=r"^\{[A-Za-z0-9_-]{1,32}\}$", description="One per gateway.")
+
+
+class Provider(Section):
+    """A configured upstream speaking a dialect."""
+
+    dialect: Literal["openai", "openai-compatible", "anthropic"]
+    base_url: str = Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$", description="Scheme, host, and a path if any.")
+    host: str | None = Field(default=None, description="A Host header that means this provider, without a path prefix.")
+    credentials: Literal["replace", "forward"] = Field(
+        default="replace", description="replace the caller's key by the gateway's, or forward the caller's own."
+    )
+    api_key: SecretStr | None = Field(default=None, description="The gateway's key at this provider.")
+    api_key_env: str | None = Field(default=None, description="The environment variable that holds it.")
+    api_key_file: Path | None = Field(default=None, description="The file that holds it.")
+
+    def key(self) -> str | None:
+        """The gateway's key at this provider.
+
+        Raises:
+            SettingsError: it is to be read from a place that has none.
+        """
+        if self.api_key is not None:
+            return self.api_key.get_secret_value()
+        if self.api_key_env is not None:
+            value = os.environ.get(self.api_key_env)
+            if not value:
+                raise SettingsError(f"the environment variable {self.api_key_env} is not set")
+            return value
+        if self.api_key_file is not None:
+            try:
+                return self.api_key_file.read_text().strip()
+            except OSError as error:
+                raise SettingsError(f"api_key_file {self.api_key_file}: {error.strerror}") from None
+        return None
+
+
+class Signing(Section):
+    """The control plane's key, and the public keys that workers trust."""
+
+    key_file: Path | None = Field(default=None, description="Private key (PEM); default: signing.key in state_dir.")
+    public_key_files: tuple[Path, ...] = Field(default=(), description="Default: signing.pub in state_dir.")
+
+
+class Log(Section):
+    """One JSON line per request, on standard output or in a file."""
+
+    requests: bool = Field(default=True, description="Whether permitted requests are logged. Refusals always are.")
+    file: Path | None = Field(default=None, description="Append there instead of standard output.")
+
+
+class Settings(BaseSettings):
+    """All settings of one ``portcullis serve``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    gateway: Name = Field(default="portcullis", description="This gateway's name, in receipts and in the policy.")
+    state_dir: Path = Field(default=Path(".portcullis"), description="Signing key, embedded Redis, remembered policy.")
+    proxy: Proxy = Proxy()
+    admin: Admin = Admin()
+    redis: Redis = Redis()
+    signing: Signing = Signing()
+    log: Log = Log()
+    providers: dict[Name, Provider] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _hosts_are_unique(self) -> Self:
+        hosts = [provider.host for provider in self.providers.values() if provider.host]
+        if len(hosts) != len(set(hosts)):
+            raise ValueError("providers: two of them have the same host")
+        return self
+
+    @property
+    def signing_key(self) -> Path:
+        """The file of the control plane's private key."""
+        return self.signing.key_file or self.state_dir / "signing.key"
+
+    @property
+    def public_keys(self) -> tuple[Path, ...]:
+        """The files of the public keys that workers trust."""
+        return self.signing.public_key_files or (self.signing_key.with_suffix(".pub"),)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Explicit values, then the environment, then the file."""
+        del dotenv_settings, file_secret_settings
+        file = os.environ.get("PORTCULLIS_CONFIG")
+        sources = [init_settings, env_settings]
+        if file:
+            sources.append(TomlConfigSettingsSource(settings_cls, toml_file=file))
+        return tuple(sources)
+
+
+def load(config: Path | None = None) -> Settings:
+    """The settings: a file (``PORTCULLIS_CONFIG``, else ``config/portcullis.toml`` if there) and the environment.
+
+    The file's path is left in ``PORTCULLIS_CONFIG``, so that worker processes read the same.
+
+    Raises:
+        SettingsError: something in them is unknown, wrong or missing.
+    """
+    chosen = config or Path(os.environ.get("PORTCULLIS_CONFIG") or "config/portcullis.toml")
+    if chosen.exists():
+        os.environ["PORTCULLIS_CONFIG"] = str(chosen.resolve())
+    elif config is not None or "PORTCULLIS_CONFIG" in os.environ:
+        raise SettingsError(f"there is no settings file {chosen}")
+    _refuse_unknown_variables()
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(detail) for detail in error.errors(include_url=False))) from None
+    except ValueError as error:
+        raise SettingsError(f"{chosen}: {error}") from None
+
+
+def _explain(detail: Any) -> str:
+    """One mistake, without the value: it may be a secret."""
+    place = ".".join(str(part) for part in detail["loc"]) or "settings"
+    hint = "no such setting" if detail["type"] == "extra_forbidden" else detail["msg"]
+    return f"{place}: {hint}"
+
+
+def _refuse_unknown_variables() -> None:
+    """Variables with our prefix that name no setting: pydantic-settings does not look for them."""
+    for name in os.environ:
+        if name.startswith(ENV_PREFIX) and name not in NOT_SETTINGS:
+            first = name.removeprefix(ENV_PREFIX).split("__")[0].lower()
+            if first not in Settings.model_fields:
+                raise SettingsError(f"{name}: no such setting")
