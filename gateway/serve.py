@@ -72,20 +72,20 @@ class ControlProcess:
         self._supervisor.start()
         runner, admin = await self._serve_admin()
         try:
-            await self._until_ready()
+            await self._until_ready(admin)
             if started is not None and not self._stop.is_set():
                 started(Running(self._supervisor.listen, admin, self._supervisor, self.store, self._stop))
             await self._stop.wait()
         finally:
             await self._leave(runner)
 
-    async def _until_ready(self) -> None:
+    async def _until_ready(self, admin: str) -> None:
         ready = tasks.spawn(self._supervisor.wait_ready(), "wait-ready")
         stopped = tasks.spawn(self._stop.wait(), "wait-stop")
         await asyncio.wait((ready, stopped), return_when=asyncio.FIRST_COMPLETED)
         await tasks.cancel(ready, stopped)
         if not self._stop.is_set():
-            _log.info("ready", proxy=self._supervisor.listen)
+            _log.info("ready", proxy=self._supervisor.listen, admin=admin)
 
     async def _serve_admin(self) -> tuple[web.AppRunner, str]:
         context = Context(
@@ -118,6 +118,8 @@ class ControlProcess:
 
     def _signalled(self) -> None:
         self._signals += 1
+        if not self._stop.is_set():
+            _log.info("leaving", deadline_seconds=self._settings.proxy.timeouts.shutdown)
         self._stop.set()
         if self._signals > 1:
             self._supervisor.kill()

@@ -57,7 +57,7 @@ class Limits(Section):
     connections: Count = Field(default=10_000, description="Client connections per worker; more are closed at once.")
     upstream_connections: Count = Field(default=5_000, description="Connections per worker to one provider.")
     pipelined: Count = Field(default=8, description="Requests read ahead on one connection before reading pauses.")
-    write_buffer: Count = Field(default=64 * KIB, description="Unsent bytes per connection before its source waits.")
+    write_buffer: Count = Field(default=32 * KIB, description="Unsent bytes per connection before its source waits.")
 
 
 class Timeouts(Section):

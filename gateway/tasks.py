@@ -6,15 +6,17 @@ from typing import Any
 
 import structlog
 
+CANCEL_AGAIN_SECONDS = 0.2
+
 _running: set[asyncio.Task[Any]] = set()
 _log = structlog.get_logger("portcullis.tasks")
 
 
-def spawn(work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-    """Run a coroutine in the background; an exception that nobody awaits is logged, not lost."""
+def spawn(work: Coroutine[Any, Any, Any], name: str, *, awaited: bool = False) -> asyncio.Task[Any]:
+    """Run a coroutine in the background. Unless somebody awaits it, its exception is logged, not lost."""
     task = asyncio.get_running_loop().create_task(work, name=name)
     _running.add(task)
-    task.add_done_callback(_done)
+    task.add_done_callback(_running.discard if awaited else _done)
     return task
 
 
@@ -25,8 +27,12 @@ def _done(task: asyncio.Task[Any]) -> None:
 
 
 async def cancel(*tasks: asyncio.Task[Any] | None) -> None:
-    """Cancel tasks and wait until they are gone."""
-    live = [task for task in tasks if task is not None and not task.done()]
-    for task in live:
-        task.cancel()
-    await asyncio.gather(*live, return_exceptions=True)
+    """Cancel tasks and wait until they are gone.
+
+    Again, until it works: redis-py 8.1 loses a cancellation that meets it while it connects.
+    """
+    live = {task for task in tasks if task is not None and not task.done()}
+    while live:
+        for task in live:
+            task.cancel()
+        _, live = await asyncio.wait(live, timeout=CANCEL_AGAIN_SECONDS)

@@ -52,6 +52,8 @@ def init(config: Path | None = None, seeds: Path | None = None, operator: str = 
         settings = load(config)
         state_dir(settings)
         files = sorted(seeds.glob("*.toml")) if seeds is not None else [data_dir("seeds") / "catalog.toml"]
+        if not files:
+            raise StartError(f"there is no *.toml in {seeds}")
         entry, token = uvloop.run(_init(settings, load_seeds(*files), operator))
         print(f"{entry.action}: revision {entry.rev}, epoch {entry.epoch}, gateway {settings.gateway}")
         if token is not None:

@@ -24,7 +24,6 @@ from gateway.control.problems import Conflict, Overtaken, PreconditionFailed, Un
 from gateway.control.routing import Call, answer
 from gateway.enforcement.store import Committed, ConflictError, Current, Edit
 from gateway.policy.document import Document
-from gateway.policy.snapshot import Snapshot
 
 ATTEMPTS = 50
 """How often a call that insists composes anew. Each round one of the competitors wins."""
@@ -107,7 +106,7 @@ async def _compose(call: Call[Any], compose: Compose, operation: Operation) -> t
     if change.document == base.document or (change.document is None and not change.edit.records):
         raise Unchanged("The policy says this already.")
     if change.document is not None and not change.undoes:
-        opened = lifted(base.snapshot, Snapshot(change.document, base.rev + 1))
+        opened = lifted(base.snapshot, change.document)
         if opened:
             demand(call.by, Access.APPROVE, f"Opening what an order closed ({', '.join(sorted(opened))})")
     return base, change

@@ -40,6 +40,9 @@ REFUSALS: dict[Reason, Form] = {
     Reason.INTERNAL: Form(500, 500, "The gateway failed; nothing was sent on."),
 }
 
+OWN_PAGE = "/availability"
+"""Who implements the block (RFC 7725 §4), where the policy names no page of the operator's: the gateway itself."""
+
 RETRY_AFTER = "2"
 """Seconds. A lease is renewed every second; two is the first moment at which asking again can help."""
 
@@ -84,8 +87,9 @@ def refuse(
     ]
     if form.retry and status == 503:
         headers.append(("Retry-After", RETRY_AFTER))
-    if deny.order and document and document.information:
-        headers.append(("Link", f'<{document.information}>; rel="blocked-by"'))
+    if deny.order:
+        page = document.information if document and document.information else OWN_PAGE
+        headers.append(("Link", f'<{page}>; rel="blocked-by"'))
     if dialect is not None:
         headers.append((dialect.request_id_header, request_id))
     return Refusal(status, tuple(headers), problem, dialect)

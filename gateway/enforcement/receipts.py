@@ -19,7 +19,6 @@ from gateway.enforcement import lease, scripts
 from gateway.enforcement.connection import FEED_BLOCK_MS, Client
 from gateway.enforcement.store import Committed, Store
 from gateway.policy.document import canonical
-from gateway.policy.snapshot import Snapshot
 
 POLL_SECONDS = 0.25
 """How often the list of replicas is read anew while a receipt is open, in case the feed of acks is broken."""
@@ -279,7 +278,7 @@ class Receipts:
 
     async def _prune_once(self) -> None:
         stored: dict[bytes, bytes] = await self._store.redis.hgetall(self._store.keys.replicas)
-        longest = _longest((await self._store.current()).snapshot)
+        longest = (await self._store.current()).snapshot.longest_stale
         now = lease.now()
         watched = {}
         for raw, value in stored.items():
@@ -296,15 +295,11 @@ class Receipts:
         self._watched = watched
 
 
-def _longest(snapshot: Snapshot) -> float:
-    """The longest ``max_stale`` of a policy, in seconds."""
-    document = snapshot.document
-    return max(document.max_stale.default, document.max_stale.controlled, *snapshot.max_stale.values(), 0.0)
-
-
 def _longest_denied(committed: Committed, models: list[str]) -> float:
     """The longest lease that a replica may still hold on a model that the revision denies, before it or after."""
     snapshots = (committed.previous.snapshot, committed.current.snapshot)
     denied = {*models, *committed.current.snapshot.offline}
     known = [snapshot.max_stale[model] for snapshot in snapshots for model in denied if model in snapshot.max_stale]
-    return max(known) if models and known else max(map(_longest, snapshots))  # no models: a caller lost any of them
+    return (
+        max(known) if models and known else max(snapshot.longest_stale for snapshot in snapshots)
+    )  # no models: a caller lost any of them

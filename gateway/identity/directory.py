@@ -4,6 +4,7 @@ Loads go to Redis; a load that raced an eviction is thrown away and made again, 
 never older than the last revision that named the caller.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -11,11 +12,14 @@ from typing import Literal
 
 from gateway.identity.records import CallerRecord
 from gateway.policy.caller import Caller
+from gateway.tasks import spawn
 
 Load = Callable[[str], Awaitable[CallerRecord | None]]
 """Look a fingerprint up in Redis: the verified record that holds it, or ``None``."""
 
 ATTEMPTS = 5
+CONCURRENT_LOADS = 32
+"""Look-ups under way at once; the others wait their turn, below the client's limit of 100 connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,8 @@ class Directory:
         self._unknown: OrderedDict[str, None] = OrderedDict()
         self._keys_of: dict[str, set[str]] = {}
         self._generation = 0
+        self._loading: dict[str, asyncio.Task[Caller | Unknown]] = {}
+        self._turns = asyncio.Semaphore(CONCURRENT_LOADS)
 
     def __len__(self) -> int:
         return len(self._known)
@@ -52,14 +58,23 @@ class Directory:
         return UNKNOWN if fingerprint in self._unknown else None
 
     async def look_up(self, fingerprint: str) -> Caller | Unknown:
-        """Ask Redis, and remember.
+        """Ask Redis, and remember. However many ask for the same key at once, Redis is asked once.
 
         Raises:
             RacedError: five revisions in a row evicted what was being loaded.
+            OSError: Redis does not answer.
         """
+        loading = self._loading.get(fingerprint)
+        if loading is None:
+            loading = self._loading[fingerprint] = spawn(self._look_up(fingerprint), "directory-load", awaited=True)
+            loading.add_done_callback(lambda _: self._loading.pop(fingerprint, None))
+        return await asyncio.shield(loading)
+
+    async def _look_up(self, fingerprint: str) -> Caller | Unknown:
         for _ in range(ATTEMPTS):
             generation = self._generation
-            record = await self._load(fingerprint)
+            async with self._turns:
+                record = await self._load(fingerprint)
             if generation == self._generation:
                 return self._remember(fingerprint, record)
         raise RacedError

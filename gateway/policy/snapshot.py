@@ -49,6 +49,8 @@ class Snapshot:
         self.revision = revision
         self.offline = _holds_by_model(document)
         self.max_stale = {model_id: document.max_stale_of(model) for model_id, model in document.models.items()}
+        ages = document.max_stale
+        self.longest_stale = max(ages.default, ages.controlled, *self.max_stale.values(), 0.0)
         self._exact: dict[tuple[str, str], str] = {}
         self._patterns: list[tuple[str, re.Pattern[str], str]] = []
         self._skeletons: dict[str, str] = {}

@@ -6,12 +6,13 @@ comes. A request that can't be parsed ends the connection after what came before
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 
 from gateway.policy.decision import Deny, Reason
-from gateway.proxy.exchange import Exchange
+from gateway.proxy.exchange import Exchange, Stage
 from gateway.proxy.head import Head, Refused, malformed, read_head
 from gateway.proxy.upstream import reset
 from gateway.proxy.wire import own_response
@@ -42,6 +43,7 @@ class ClientConnection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
         self._in_head = False
+        self._resuming = False
         self._fault: Deny | None = None
         self._reading_paused = False
         self._writing_paused = False
@@ -72,11 +74,20 @@ class ClientConnection(asyncio.Protocol):
         if self._drained is not None:
             self._drain(len(data))
         elif self._fault is None:
-            try:
-                self._feed(data)
-            except Exception as error:  # noqa: BLE001 - the outermost rim: close the door and count
-                self.gate.failed(error)
-                self._break(Deny(Reason.INTERNAL, self.gate.revision))
+            self.run(lambda: self._feed(data))
+
+    def run(self, step: Callable[[], None]) -> None:
+        """Take a step of an exchange; where it fails, close the door and count."""
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - the outermost rim
+            self.gate.failed(error)
+            deny = Deny(Reason.INTERNAL, self.gate.revision)
+            if self._begun is not None and self._begun.stage is Stage.WAITING:
+                self._begun.head.keep_alive = False
+                self._begun.refuse(deny)
+            else:
+                self._break(deny)
 
     def _feed(self, data: bytes) -> None:
         self._head_bytes += len(data)
@@ -85,9 +96,10 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserUpgrade as upgrade:
             # Upgrade is not spoken here and is ignored (RFC 9110 §7.8): what follows is HTTP/1.1
             self._parser = httptools.HttpRequestParser(self)
-            rest = data[upgrade.args[0] :]
-            if rest and self._fault is None:
-                self._feed(rest)
+            if self._reading is not None:
+                self._resume_body(self._reading.head)
+            if self._fault is None and self._drained is None:
+                self._feed(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             if not isinstance(cause, Refused):
@@ -98,6 +110,13 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._after_read()
 
+    def _resume_body(self, head: Head) -> None:
+        """Have a new parser read the body that llhttp skips after a head with Upgrade."""
+        framing = b"Transfer-Encoding: chunked" if head.chunked else b"Content-Length: %d" % (head.content_length or 0)
+        self._resuming = True
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
+        self._resuming = False
+
     def _after_read(self) -> None:
         """Set the deadline that fits, and refuse a head that outgrew its limit."""
         if self._in_head or (self._reading is None and not self._exchanges):
@@ -105,15 +124,14 @@ class ClientConnection(asyncio.Protocol):
                 self._break(malformed("The request's head is too large.", 431).deny)
         elif self._reading is not None:
             self.deadline = self.gate.now() + self.gate.timeouts.body
-        else:
+        elif not self._writing_paused:
             self.deadline = float("inf")
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._in_head = True
+        self._in_head = not self._resuming
         self._target = b""
         self._headers = []
-        self._head_bytes = 0
         if not self._exchanges:
             self.deadline = self.gate.now() + self.gate.timeouts.head
 
@@ -130,6 +148,9 @@ class ClientConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete: an exchange begins, now or when its turn comes."""
+        if self._resuming or self._drained is not None or self.transport is None or self.transport.is_closing():
+            self._in_head = False
+            return  # a head made up by `_resume_body`, or one that can no longer be answered
         if len(self._exchanges) > self.gate.limits.pipelined:
             raise malformed("Too many requests ahead of their answers.")
         if (
@@ -166,6 +187,8 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The request is complete."""
+        if self._reading is not None and self._reading.head.has_body and self._parser.should_upgrade():
+            return  # its body is still to come
         exchange, self._reading = self._reading, None
         self._head_bytes = 0
         if exchange is not None:
@@ -199,13 +222,13 @@ class ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It takes more."""
         self._writing_paused = False
-        self.deadline = float("inf")
         if self._begun is not None:
+            self.deadline = float("inf")
             self._begun.go_on()
 
     def keeps_alive(self, exchange: Exchange) -> bool:
         """Whether the connection can be used again after this exchange."""
-        return exchange.head.keep_alive and exchange.complete and self._fault is None and not self.gate.draining
+        return exchange.head.keep_alive and exchange.complete and not self.gate.draining
 
     def refusal(self, exchange: Exchange, status: int, headers: tuple[tuple[str, str], ...], body: bytes) -> bytes:
         """A refusal as bytes."""
@@ -242,8 +265,9 @@ class ClientConnection(asyncio.Protocol):
         self._resume_reading()
         if self._fault is not None:
             self._answer_fault()
-        elif not self._in_head:
-            self.deadline = self.gate.now() + self.gate.timeouts.keep_alive
+        else:
+            timeouts = self.gate.timeouts
+            self.deadline = self.gate.now() + (timeouts.head if self._in_head else timeouts.keep_alive)
 
     def _resume_reading(self) -> None:
         if self._reading_paused and self.transport is not None and not self.transport.is_closing():

@@ -25,6 +25,7 @@ from gateway.dialects.selectors import MalformedBodyError
 from gateway.identity.credentials import CredentialError, gateway_credential
 from gateway.identity.directory import RacedError, Unknown
 from gateway.identity.keys import fingerprint
+from gateway.policy.caller import Caller
 from gateway.policy.decision import Deny, Permit, Reason
 from gateway.policy.snapshot import Asked
 from gateway.proxy.head import HOP_BY_HOP, Head, Refused, malformed
@@ -32,7 +33,6 @@ from gateway.proxy.wire import CHUNKED_END, chunk, response_head
 
 if TYPE_CHECKING:
     from gateway.dialects.table import Operation
-    from gateway.policy.caller import Caller
     from gateway.proxy.connection import ClientConnection
     from gateway.proxy.gate import Gate, Upstream
     from gateway.proxy.upstream import UpstreamConnection
@@ -131,6 +131,11 @@ class Exchange:
         if self.stage is not Stage.WAITING or self.caller is None or not self._body_complete:
             return
         try:
+            if self.gate.directory.cached(self._credential) is not self.caller:
+                self.caller = None  # a revision named it while the body, or the answer of Redis, was on its way
+                self._find_caller()
+                if self.caller is None:
+                    return
             self._read_models()
             self._register()
             permit = self._decide()
@@ -164,15 +169,14 @@ class Exchange:
             raise Refused(Deny(Reason.UNAUTHENTICATED, self.gate.revision, message=str(error))) from None
         self._credential = fingerprint(credential)
         caller = self.gate.directory.cached(self._credential)
-        if caller is None:
+        if isinstance(caller, Caller):
+            self.caller = caller
+        elif not self.gate.may_look_up():
+            raise Refused(self.gate.stale())
+        elif caller is None:
             tasks.spawn(self._look_up_caller(), "caller-look-up")
         else:
-            self._set_caller(caller)
-
-    def _set_caller(self, caller: "Caller | Unknown") -> None:
-        if isinstance(caller, Unknown):
             raise Refused(Deny(Reason.UNAUTHENTICATED, self.gate.revision))
-        self.caller = caller
 
     async def _look_up_caller(self) -> None:
         """Ask Redis for a caller that the cache does not know. Any failure means: not now."""
@@ -181,14 +185,11 @@ class Exchange:
         except (OSError, TimeoutError, RacedError):
             self.refuse(self.gate.stale())
             return
-        if self.stage is not Stage.WAITING:
-            return
-        try:
-            self._set_caller(caller)
-        except Refused as refused:
-            self.refuse(refused.deny)
+        if isinstance(caller, Unknown):
+            self.refuse(Deny(Reason.UNAUTHENTICATED, self.gate.revision))
         else:
-            self._proceed()
+            self.caller = caller
+            self.client.run(self._proceed)
 
     # ------------------------------------------------------------------ body
 
@@ -205,7 +206,7 @@ class Exchange:
             raise malformed("Send the body without Content-Encoding.", 415)
         if (head.content_length or 0) > self.gate.limits.body_bytes:
             raise self.gate.too_large()
-        if head.expects_continue and not self._body_complete:
+        if head.expects_continue and head.version == "1.1" and not self._body_complete:
             self.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # ------------------------------------------------------------------ models
@@ -296,7 +297,6 @@ class Exchange:
 
     def response_head(self, status: int, reason: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         """The provider's response begins."""
-        self.stage = Stage.RELAYING
         self.status = status
         self.first_byte_at = monotonic()
         dropped = HOP_BY_HOP
@@ -307,7 +307,7 @@ class Exchange:
             elif name == b"content-type":
                 self._event_stream = value.startswith(b"text/event-stream")
             elif name == b"connection":
-                dropped = dropped | {token.strip().lower() for token in value.split(b",")}
+                dropped = dropped | ({token.strip().lower() for token in value.split(b",")} - {b"content-length"})
         passed = [pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(b"portcullis-")]
         self._chunked = not framed and self.head.version == "1.1"
         if not framed and not self._chunked:
@@ -328,21 +328,21 @@ class Exchange:
 
     def response_read(self) -> None:
         """Everything that one read of the upstream brought: sent on in one write, if the lease allows it."""
-        if not self._out or self.stage is Stage.ENDED:
+        if not self._out or self.stage is Stage.ENDED or not self.may_write():
             return
         data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
         self._out.clear()
-        if self.may_write():
-            self.client.write(data)
-            self._check_late()
+        self.stage = Stage.RELAYING
+        self.client.write(data)
+        self._check_late()
 
     def response_end(self) -> None:
-        """The provider's response is complete."""
+        """The provider's response is complete, and its connection another's: from here on it is left alone."""
+        self._upstream = None
         if self._chunked:
             self._out.append(CHUNKED_END)
         self.response_read()
         if self.stage is not Stage.ENDED:
-            self._upstream = None
             self._end()
 
     def _check_late(self) -> None:
@@ -429,8 +429,8 @@ class Exchange:
     def _last_event(self, deny: Deny) -> bytes | None:
         """The event that ends a stream, if the client is at an event's end and nothing waits to be sent."""
         assert self.operation is not None
-        at_boundary = self._event_stream and (not self.bytes_out or self._tail.endswith(_EVENT_ENDS))
-        if not (at_boundary and self._chunked and self.client.nothing_buffered()):
+        ended = not self._out and (not self.bytes_out or self._tail.endswith(_EVENT_ENDS))
+        if not (ended and self._event_stream and self._chunked and self.client.nothing_buffered()):
             return None
         event = refuse(deny, *self.gate.refusal_context(self, deny)).last_event(self.operation)
         return None if event is None else chunk(event)

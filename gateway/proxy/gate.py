@@ -147,8 +147,13 @@ class Gate:
             max_stale = snapshot.max_stale.get(decision.model or "", snapshot.document.max_stale.default)
         return decision if self.replica.may_serve(lease.now(), max_stale) else self.stale()
 
+    def may_look_up(self) -> bool:
+        """Whether Redis may be asked who somebody is: one that this replica has no lease from may be another."""
+        longest = self.snapshot.longest_stale if self.snapshot is not None else 0.0
+        return self.replica.may_serve(lease.now(), longest)
+
     async def look_up(self, credential: str) -> Caller | Unknown:
-        """Ask Redis for a caller; only while the lease covers anything at all."""
+        """Ask Redis for a caller."""
         return await self.directory.look_up(credential)
 
     def stale(self) -> Deny:

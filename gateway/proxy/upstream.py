@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 PIECE = 64 * 1024
 """Bytes of a body that are written between two looks at the lease."""
 
+READ_BYTES = 32 * 1024
+"""The most that one read of an upstream brings; with the write buffer, what a client that stops reading may hold."""
+
 _RESET = struct.pack("ii", 1, 0)
 _NO_BODY = frozenset((204, 205, 304))
 
@@ -66,8 +69,8 @@ def reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """One connection to a provider."""
+class UpstreamConnection(asyncio.BufferedProtocol):
+    """One connection to a provider. All of a worker's read into one buffer: what is parsed has been copied."""
 
     def __init__(self, pool: "Pool") -> None:
         self.pool = pool
@@ -128,15 +131,21 @@ class UpstreamConnection(asyncio.Protocol):
 
     # ------------------------------------------------------------------ answers
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next read goes. Its size bounds what a client that stops reading leaves in memory."""
+        del sizehint
+        return self.pool.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Parse; the exchange sends on what it got once per read."""
+        data = self.pool.buffer[:nbytes]
         exchange = self.exchange
         if exchange is None:
             self.abort()  # nobody asked
             return
         self.deadline = self.pool.now() + self.pool.timeouts.idle
         if self._in_head:
-            self._head_bytes += len(data)
+            self._head_bytes += nbytes
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -273,6 +282,7 @@ class Pool:
         self.base_path = parts.path.rstrip("/")
         self.authority = parts.netloc
         self.open: set[UpstreamConnection] = set()
+        self.buffer = memoryview(bytearray(READ_BYTES))
         self._host = parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._tls = _client_tls() if parts.scheme == "https" else None

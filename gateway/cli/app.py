@@ -1,0 +1,90 @@
+"""All commands."""
+
+import sys
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from gateway import __version__
+from gateway.cli import models, people, proof
+from gateway.cli.exits import MEANINGS
+
+SUMMARY = """A gate in front of model APIs, with an off switch that proves itself.
+
+\b
+PORTCULLIS_URL      the admin API; http://127.0.0.1:8081 by default
+PORTCULLIS_TOKEN    your token
+PORTCULLIS_PROFILE  or --profile NAME: url and token_file (or token_env) of
+                    [profiles.NAME] in ~/.config/portcullis/config.toml instead
+"""
+
+
+def epilog() -> str:
+    """The exit codes, as ``--help`` shows them."""
+    return "\b\nExit codes:\n" + "\n".join(f"  {code:d}  {meaning}" for code, meaning in MEANINGS.items())
+
+
+app = typer.Typer(
+    help=SUMMARY,
+    epilog=epilog(),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+models.add_to(app)
+people.add_to(app)
+proof.add_to(app)
+
+Config = Annotated[Path | None, typer.Option(help="The settings file; by default config/portcullis.toml if there.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Answer what needs no command."""
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def serve(config: Config = None) -> None:
+    """Run the gateway."""
+    from gateway.cli import serve as starting  # noqa: PLC0415 - it imports the whole gateway
+
+    starting.serve(config)
+
+
+@app.command()
+def demo(
+    simulator: Annotated[str, typer.Option(help="Where the simulated provider listens.")] = "127.0.0.1:8082",
+) -> None:
+    """Run everything on this machine, with a simulated provider and known keys. Nothing to install or edit."""
+    from gateway.cli import serve as starting  # noqa: PLC0415 - it imports the whole gateway
+
+    starting.demo(simulator)
+
+
+@app.command()
+def init(
+    config: Config = None,
+    seeds: Annotated[Path | None, typer.Option(help="A directory of *.toml; by default the catalog's.")] = None,
+    operator: Annotated[str, typer.Option(help="The first operator, an approver.")] = "admin",
+) -> None:
+    """Write the first policy, and show the first operator's token once."""
+    from gateway.cli import serve as starting  # noqa: PLC0415 - it imports the whole gateway
+
+    starting.init(config, seeds, operator)
+
+
+def run() -> NoReturn:
+    """Run the command that the arguments name."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    app(prog_name="portcullis")
+    sys.exit(0)

@@ -1,0 +1,53 @@
+"""What is enforced: ``replicas``, ``receipt``, ``policy``."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli import show
+from gateway.cli.client import segment
+from gateway.cli.exits import Exit
+from gateway.cli.session import Session, code_of, command
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    command(app, "replicas")(replicas)
+    command(app, "receipt")(receipt)
+    policies = typer.Typer(help="The policy in force.", no_args_is_help=True, rich_markup_mode=None)
+    app.add_typer(policies, name="policy")
+    command(policies, "show")(policy_show)
+
+
+def replicas(session: Session) -> Exit:
+    """Every replica, and which revision it enforces."""
+    return session.show(session.client.get("/api/v1/replicas"), _replicas)
+
+
+def _replicas(answer: dict[str, Any]) -> None:
+    columns = ("id", "state", "swept", "draining", "host", "version", "incarnation")
+    rows = [[replica[column] for column in columns] for replica in answer["replicas"]]
+    show.table([column.upper() for column in columns], rows)
+
+
+def receipt(session: Session, revision: Annotated[int, typer.Argument(min=1)]) -> Exit:
+    """The proof that a revision is enforced. Exit code 4 says that it is not, or not yet."""
+    reply = session.client.get(f"/api/v1/receipts/{segment(str(revision))}")
+    shown = session.show(reply, _receipt)
+    return code_of(reply) if shown is Exit.DONE else shown
+
+
+def _receipt(body: dict[str, Any]) -> None:
+    about = ", ".join(body["models"]) or "no model"
+    print(show.receipt_line(show.clean(f"{about}{show.DOT}{body['committed_at']}"), body))
+    columns = ("id", "state", "ms", "streams_cut", "incarnation")
+    show.table(
+        [column.upper() for column in columns],
+        [[member[column] for column in columns] for member in body["replicas"]["list"]],
+    )
+
+
+def policy_show(session: Session) -> Exit:
+    """The policy document in force, as JSON."""
+    return session.show(session.client.get("/api/v1/policy"), lambda body: print(json.dumps(body, indent=2)))

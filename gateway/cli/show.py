@@ -1,0 +1,101 @@
+"""What people read. Words that others wrote are shown without control characters."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from gateway.cli.client import Reply
+
+DOT = " · "
+
+
+def clean(text: object) -> str:
+    """A text that cannot steer a terminal."""
+    return "".join(letter if letter.isprintable() else "�" for letter in str(text))
+
+
+def when(at: str) -> str:
+    """An RFC 3339 time to the second, in UTC."""
+    return f"{clean(at)[:19].replace('T', ' ')}Z"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 replica``, ``2 replicas``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+# ------------------------------------------------------------------------------------------------ receipts
+
+
+def receipt_line(headline: str, receipt: dict[str, Any], *tail: str) -> str:
+    """A receipt in one line: what, which revision, whether it is enforced and how that is known."""
+    parts = [headline, f"revision {receipt['revision']}", enforcement(receipt)]
+    if receipt["streams_cut"]:
+        parts.append(f"{counted(receipt['streams_cut'], 'stream')} cut")
+    if receipt["draining"]:
+        parts.append(f"{receipt['draining']} draining")
+    return DOT.join([*parts, *tail])
+
+
+def enforcement(receipt: dict[str, Any]) -> str:
+    """Whether a receipt proves it, and how."""
+    replicas = receipt["replicas"]
+    took = f"after {_milliseconds(receipt['elapsed_ms'])}"
+    match receipt["basis"]:
+        case "all_acked":
+            gone = sum(member["state"] == "left" for member in replicas["list"])
+            left = f" ({gone} left)" if gone else ""
+            return f"enforced on {replicas['live']} of {counted(replicas['expected'], 'replica')}{left} {took}"
+        case "lease_expiry":
+            expired = sum(member["state"] == "expired" for member in replicas["list"])
+            return f"enforced {took}: {counted(expired, 'replica')} did not answer, and the lease ran out"
+        case "no_replicas":
+            return "NOT ENFORCED: there is no replica"
+        case _:
+            acked = sum(member["state"] in ("acked", "left") for member in replicas["list"])
+            where = f"{acked} of {counted(replicas['expected'], 'replica')}"
+            return f"NOT YET ENFORCED: {where} {took} (see: portcullis receipt {receipt['revision']})"
+
+
+def still_off(body: Any) -> None:
+    """Say which models stay offline, and by which holds."""
+    for held in body.get("still_held") or ():
+        for hold in held["holds"]:
+            print(f"STILL OFF {clean(held['model'])}: held by {hold_words(hold)}")
+
+
+def hold_words(hold: dict[str, Any]) -> str:
+    """Who holds, since when, by which hold and under which order."""
+    order = f", order {clean(hold['order'])}" if hold.get("order") else ""
+    return f"{clean(hold['by'])} since {when(hold['at'])} (hold {clean(hold['id'])}{order})"
+
+
+def _milliseconds(elapsed: float) -> str:
+    return f"{elapsed:.1f} ms" if elapsed < 1000 else f"{elapsed / 1000:.1f} s"
+
+
+# ------------------------------------------------------------------------------------------------ problems, tables
+
+
+def problem(reply: Reply) -> None:
+    """A refusal, on standard error."""
+    if not isinstance(reply.body, dict) or "title" not in reply.body:
+        print(f"portcullis: the answer was {reply.status}, and no problem of the admin API", file=sys.stderr)
+        return
+    print(f"portcullis: {clean(reply.body['title'])} ({reply.status})", file=sys.stderr)
+    print(clean(reply.body.get("detail", "")), file=sys.stderr)
+    still_off(reply.body)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Rows under headings; in a pipe as wide as they are."""
+    from rich.console import Console  # noqa: PLC0415 - most commands need no table, and start faster
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text("-" if cell in (None, "", []) else clean(cell)) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 500, highlight=False).print(shown)

@@ -1,0 +1,3 @@
+from control_harness import empty_gate, gate
+
+__all__ = ["empty_gate", "gate"]

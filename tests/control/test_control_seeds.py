@@ -1,0 +1,163 @@
+"""Seeds: the catalog that comes along, the demo's people, and the first revision."""
+
+import pytest
+from control_harness import EVERYONE
+
+from gateway.control.bootstrap import initial, new_approver
+from gateway.control.countries import ISO_3166_1
+from gateway.control.data import data_dir
+from gateway.control.seeds import OperatorSeed, SeedError, load
+from gateway.enforcement.store import AlreadyInitialisedError
+from gateway.identity.keys import fingerprint
+from gateway.identity.records import Role
+from gateway.policy.document import digest, dump
+from gateway.policy.snapshot import Snapshot
+
+CATALOG, DEMO = data_dir("seeds") / "catalog.toml", data_dir("seeds") / "demo.toml"
+
+
+@pytest.fixture(scope="module")
+def snapshot():
+    return Snapshot(load(CATALOG).document("portcullis"), 1)
+
+
+@pytest.mark.parametrize(
+    ("provider", "name", "model"),
+    [
+        ("anthropic", "claude-fable-5", "claude-fable-5"),
+        ("anthropic", "claude-5-fable", "claude-fable-5"),
+        ("anthropic", "claude-fable-5-latest", "claude-fable-5"),
+        ("bedrock", "anthropic.claude-opus-4-5-20251101-v1:0", "claude-opus-4-5"),
+        ("bedrock", "us.anthropic.claude-opus-4-5-20251101-v1:0", "claude-opus-4-5"),
+        ("bedrock", "global.anthropic.claude-haiku-4-5-20251001-v1:0", "claude-haiku-4-5"),
+        ("openai", "gpt-5.4-mini-2026-03-17", "gpt-5.4-mini"),
+        ("openai", "ft:gpt-5.4-mini:acme:support:abc123", "gpt-5.4-mini"),
+        ("openai", "ft:gpt-5.4-mini-2026-03-17:acme::abc123:ckpt-step-90", "gpt-5.4-mini"),
+        ("openai", "ft:gpt-5.4:acme:support:abc123", "gpt-5.4"),
+        ("openai", "gpt-5.4-nano-0", "gpt-5.4-nano"),
+        ("gemini", "gemini-flash-latest", "gemini-3-flash"),
+        ("openai", "gpt-5.4-mini2", None),
+        ("openai", "claude-fable-5", None),
+        ("anthropic", "us.anthropic.claude-fable-5-20260324-v1:0", None),
+    ],
+)
+def test_a_name_means_its_model_at_its_provider(snapshot, provider, name, model):
+    assert snapshot.resolve(provider, name) == model
+
+
+def test_every_name_of_the_catalog_means_one_model_everywhere(snapshot):
+    meanings = {}
+    for (_, name), model_id in snapshot._exact.items():
+        assert meanings.setdefault(name, model_id) == model_id
+
+
+def test_every_model_has_several_names(snapshot):
+    for model in snapshot.document.models.values():
+        assert len(model.aliases) >= 2
+
+
+def test_embeddings_are_no_candidates_for_chat(snapshot):
+    capabilities = {model_id: model.capability for model_id, model in snapshot.document.models.items()}
+    assert {model_id for model_id, kind in capabilities.items() if kind == "embedding"} == {
+        "text-embedding-3-small",
+        "text-embedding-3-large",
+    }
+
+
+def test_controlled_models_go_stale_sooner(snapshot):
+    assert {model for model, seconds in snapshot.max_stale.items() if seconds == 5} == {
+        "claude-fable-5",
+        "claude-mythos-5",
+    }
+
+
+def test_the_demo_knows_of_its_people_what_it_should():
+    seeds = load(CATALOG, DEMO)
+    known = {name: caller.attributes.model_dump(exclude_none=True) for name, caller in seeds.callers.items()}
+    empty = frozenset()
+    assert known["demo-alice"] == {"nationality": {"US"}}
+    assert known["demo-bob"] == {"nationality": {"GB"}, "permanent_residence": {"US"}}
+    assert known["demo-chen"] == {"nationality": {"CN"}, "permanent_residence": empty, "legal_status": empty}
+    assert known["demo-dana"] == {}
+    assert known["demo-erin"] == {"nationality": {"US", "FR"}}
+    assert known["demo-farid"]["legal_status"] == {"us-protected-individual"}
+    assert known["demo-hana"]["nationality"] == {"IN"}
+    assert known["demo-hana"]["permanent_residence"] == empty
+    assert (seeds.callers["demo-acme"].kind, seeds.callers["demo-acme"].org) == ("service", "acme")
+    assert all(caller.key.get_secret_value() == name for name, caller in seeds.callers.items())
+    assert {name: set(operator.roles) for name, operator in seeds.operators.items()} == {
+        "demo-operator": {"operator"},
+        "demo-approver": {"approver"},
+    }
+
+
+def test_there_are_249_countries():
+    assert len(ISO_3166_1) == 249
+    assert not {"UK", "EU", "EL", "SU", "AN"} & ISO_3166_1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("models = 1", "models"),
+        ("[model.x]", "model: Extra inputs"),
+        ("[callers.x]\nkind = 'robot'", "callers.x.kind"),
+        ("[callers.x]\nkind = 'person'\nattributes = { nationality = ['UK'] }", "callers.x.attributes.nationality"),
+        ("[operators.x]\nroles = []\ntoken = 'secret-thing'", "operators.x.roles"),
+        ("[operators.x]\nroles = ['viewer']\ntoken = 5", "operators.x.token"),
+        ("[models.x", "seeds.toml"),
+    ],
+)
+def test_a_mistake_in_a_seed_file_is_named_without_its_value(tmp_path, text, said):
+    (tmp_path / "seeds.toml").write_text(text)
+    with pytest.raises(SeedError) as caught:
+        load(tmp_path / "seeds.toml")
+    assert said in str(caught.value)
+    assert "secret-thing" not in str(caught.value)
+
+
+def test_a_missing_seed_file_is_named(tmp_path):
+    with pytest.raises(SeedError, match=r"nothing\.toml"):
+        load(tmp_path / "nothing.toml")
+
+
+def test_a_catalog_with_an_ambiguous_name_is_refused(tmp_path):
+    entry = "[models.{0}]\n[[models.{0}.routes]]\nprovider = 'p'\nnames = ['n']\n"
+    (tmp_path / "a.toml").write_text(entry.format("a") + entry.format("b"))
+    with pytest.raises(SeedError, match="already means"):
+        load(tmp_path / "a.toml").document("g")
+
+
+def test_a_later_file_wins_per_entry(tmp_path):
+    (tmp_path / "mine.toml").write_text(
+        "contact = 'ada@example.org'\n[operators.demo-operator]\nroles = ['viewer']\ntoken = 't'\n"
+    )
+    seeds = load(DEMO, tmp_path / "mine.toml")
+    assert seeds.operators["demo-operator"].roles == {Role.VIEWER}
+    assert "demo-approver" in seeds.operators
+    assert seeds.document("g").contact == "ada@example.org"
+
+
+async def test_the_first_revision_holds_everything(empty_gate):
+    store = empty_gate.store
+    current = await store.current()
+    assert current.rev == 1
+    assert digest(dump(current.document)) == current.doc
+    caller = await store.records.caller_by_key(fingerprint("demo-chen"))
+    assert (caller.id, len(caller.pseudonym), caller.changed) == ("demo-chen", 16, 1)
+    assert set(await store.records.names("operator")) == set(EVERYONE)
+
+
+async def test_a_policy_is_never_overwritten(empty_gate):
+    operator, token = new_approver()
+    assert token.startswith("po_")
+    with pytest.raises(AlreadyInitialisedError):
+        await initial(
+            empty_gate.store, load(CATALOG).document("g"), {"ada": operator}, {}, pseudonym=lambda caller: caller
+        )
+
+
+async def test_a_gateway_starts_with_an_approver(empty_gate):
+    operators = {"ada": OperatorSeed(roles=frozenset({Role.OPERATOR}), token="t")}
+    with pytest.raises(SeedError, match="approver"):
+        await initial(empty_gate.store, load(CATALOG).document("g"), operators, {}, pseudonym=lambda caller: caller)
