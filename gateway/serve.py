@@ -48,6 +48,8 @@ class ControlProcess:
     def __init__(self, settings: Settings) -> None:
         if not settings.signing_key.exists():
             raise StartError(f"there is no signing key {settings.signing_key}: run `portcullis init` first")
+        for provider in settings.providers.values():
+            provider.key()  # one that is missing stops the start here, not in every worker
         self._settings = settings
         self._redis = EmbeddedRedis(settings.state_dir) if settings.redis.url == "embedded" else None
         self._commands = connect(settings)
@@ -56,6 +58,7 @@ class ControlProcess:
         self._receipts = Receipts(self.store, self._feed)
         self._supervisor = Supervisor(settings, self._bury)
         self._counters = Counters()
+        self._last_offline: list[Sample] = []
         self._background: list[asyncio.Task[Any]] = []
         self._signals = 0
         self._stop = asyncio.Event()
@@ -146,11 +149,13 @@ class ControlProcess:
         return expose([*self._supervisor.samples(), self._counters.samples(), await self._offline()])
 
     async def _offline(self) -> list[Sample]:
+        """What is off; while Redis is away, what was off last: a dashboard must not show everything on."""
         try:
-            current = await self.store.current()
+            offline = (await self.store.current()).snapshot.offline
         except (RedisError, OSError, TimeoutError, NotInitialisedError, ForgedError):
-            return []
-        return [("portcullis_models_offline", (model,), 1) for model in current.snapshot.offline]
+            return self._last_offline
+        self._last_offline = [("portcullis_models_offline", (model,), 1) for model in offline]
+        return self._last_offline
 
 
 def state_dir(settings: Settings) -> Path:

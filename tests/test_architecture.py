@@ -13,7 +13,7 @@ TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path
 MAY_IMPORT = {
     "policy": {"policy"},
     "dialects": {"dialects", "policy"},
-    "identity": {"identity", "policy"},
+    "identity": {"identity", "policy", "tasks"},
     "observability": {"observability"},
     "settings": set(),
     "tasks": set(),

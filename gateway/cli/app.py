@@ -74,11 +74,14 @@ def init(
     config: Config = None,
     seeds: Annotated[Path | None, typer.Option(help="A directory of *.toml; by default the catalog's.")] = None,
     operator: Annotated[str, typer.Option(help="The first operator, an approver.")] = "admin",
+    contact: Annotated[str | None, typer.Option(help="Whom the refused may ask.")] = None,
+    information: Annotated[str | None, typer.Option(help="URL of your page about blocks (Link: blocked-by).")] = None,
+    if_needed: Annotated[bool, typer.Option("--if-needed", help="Exit 0 where there is a policy already.")] = False,
 ) -> None:
-    """Write the first policy, and show the first operator's token once."""
+    """Write the first policy, and show the first operator's token once. After a loss of Redis: restore the last."""
     from gateway.cli import serve as starting  # noqa: PLC0415 - it imports the whole gateway
 
-    starting.init(config, seeds, operator)
+    starting.init(config, seeds, operator, contact, information, if_needed=if_needed)
 
 
 def run() -> NoReturn:

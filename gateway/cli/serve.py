@@ -46,7 +46,15 @@ async def _serve(settings: Settings) -> None:
     await ControlProcess(settings).run()
 
 
-def init(config: Path | None = None, seeds: Path | None = None, operator: str = "admin") -> None:
+def init(
+    config: Path | None,
+    seeds: Path | None,
+    operator: str,
+    contact: str | None = None,
+    information: str | None = None,
+    *,
+    if_needed: bool = False,
+) -> None:
     """Write the first policy, or after a loss the remembered one; make the signing key and the first operator."""
     with _explained():
         settings = load(config)
@@ -54,7 +62,15 @@ def init(config: Path | None = None, seeds: Path | None = None, operator: str = 
         files = sorted(seeds.glob("*.toml")) if seeds is not None else [data_dir("seeds") / "catalog.toml"]
         if not files:
             raise StartError(f"there is no *.toml in {seeds}")
-        entry, token = uvloop.run(_init(settings, load_seeds(*files), operator))
+        given = {"contact": contact, "information": information}
+        loaded = load_seeds(*files).model_copy(update={name: text for name, text in given.items() if text is not None})
+        try:
+            entry, token = uvloop.run(_init(settings, loaded, operator))
+        except AlreadyInitialisedError:
+            if not if_needed:
+                raise
+            print("there is a policy already")
+            return
         print(f"{entry.action}: revision {entry.rev}, epoch {entry.epoch}, gateway {settings.gateway}")
         if token is not None:
             print(f"operator {operator} (approver), token shown once:\n{token}")
@@ -62,7 +78,6 @@ def init(config: Path | None = None, seeds: Path | None = None, operator: str = 
 
 async def _init(settings: Settings, seeds: Seeds, operator: str | None) -> tuple[Entry, str | None]:
     """Write revision 1, or the remembered policy one above it. Without an operator in the seeds, one is made."""
-    signer = load_signer(settings.signing_key) if settings.signing_key.exists() else create_key(settings.signing_key)
     redis = EmbeddedRedis(settings.state_dir) if settings.redis.url == "embedded" else None
     if redis is not None:
         await redis.start()
@@ -72,6 +87,10 @@ async def _init(settings: Settings, seeds: Seeds, operator: str | None) -> tuple
     if not operators and operator is not None:
         operators[operator], token = new_approver()
     try:
+        if await client.exists(Keys(settings.redis.prefix).cur):
+            raise AlreadyInitialisedError
+        known = settings.signing_key.exists()
+        signer = load_signer(settings.signing_key) if known else create_key(settings.signing_key)
         store = Store(client, Keys(settings.redis.prefix), signer)
         remembered = recall(settings.state_dir, signer)
         parts = (operators, seeds.callers)

@@ -45,16 +45,23 @@ class Member:
     cut_before: int
     state: str = "waiting"
     ms: float | None = None
+    applied: bool = False
     streams_cut: int = 0
     draining: int = 0
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more is expected of it."""
+        return self.state != "waiting"
+
     def hear(self, rev: int, said: dict[str, Any], ms: float) -> None:
         """Take in what the replica last said."""
-        if self.state in ("acked", "left"):
+        if self.settled:
             return
         if said.get("left"):
             self.state, self.ms = "left", ms
         elif said["rev"] >= rev:
+            self.applied = True
             self.streams_cut = max(0, said["streams_cut"] - self.cut_before)
             self.draining = said["draining"]
             if said["swept"] >= rev:
@@ -104,17 +111,19 @@ class Receipt:
 
     @property
     def complete(self) -> bool:
-        """Whether every listed replica has acknowledged or left; never with none listed."""
-        return bool(self.members) and all(member.state in ("acked", "left") for member in self.members.values())
+        """Whether every listed replica has acknowledged, left or expired; never with none listed."""
+        return bool(self.members) and all(member.settled for member in self.members.values())
+
+    def expire(self) -> None:
+        """The leases granted before the revision are over: who has not applied it serves nothing any more."""
+        for member in self.members.values():
+            if not member.settled and not member.applied:
+                member.state = "expired"
 
     def close(self, basis: Basis, now: float) -> None:
         """It is known now, and how."""
         self.basis = basis
         self.elapsed_ms = (now - self.committed.at) * 1000
-        if basis is Basis.LEASE_EXPIRY:
-            for member in self.members.values():
-                if member.state == "waiting":
-                    member.state = "expired"
 
     def view(self) -> dict[str, Any]:
         """As the admin API gives it."""
@@ -199,18 +208,33 @@ class Receipts:
             while receipt.basis is None:
                 heard = self._heard
                 await self._refresh(receipt)
-                now = lease.now()
-                if receipt.complete and await self._same_primary(receipt):
-                    receipt.close(Basis.ALL_ACKED, lease.now())
-                elif now >= receipt.deadline:
-                    receipt.close(Basis.LEASE_EXPIRY, now)
-                else:
+                await self._conclude(receipt)
+                if receipt.basis is None:
+                    pause = min(POLL_SECONDS, max(receipt.deadline - lease.now(), 0.0) or POLL_SECONDS)
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(heard.wait(), min(POLL_SECONDS, receipt.deadline - now))
+                        await asyncio.wait_for(heard.wait(), pause)
             await self._record(receipt)
             receipt.done.set()
         finally:
             self._open.pop(receipt.revision, None)
+
+    async def _conclude(self, receipt: Receipt) -> None:
+        """Close it if it is known: by all acks, or by the end of all leases from before.
+
+        A replica that has applied the revision and lets requests finish is waited for as long as it says so.
+        """
+        now = lease.now()
+        overdue = now >= receipt.deadline
+        if overdue:
+            receipt.expire()
+        if not (receipt.complete or overdue):
+            return
+        same_primary = await self._same_primary(receipt)
+        if receipt.complete and same_primary:
+            expired = any(member.state == "expired" for member in receipt.members.values())
+            receipt.close(Basis.LEASE_EXPIRY if expired else Basis.ALL_ACKED, lease.now())
+        elif overdue and not same_primary:
+            receipt.close(Basis.LEASE_EXPIRY, now)
 
     async def _refresh(self, receipt: Receipt) -> None:
         try:

@@ -222,8 +222,9 @@ class ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It takes more."""
         self._writing_paused = False
-        if self._begun is not None:
+        if self._exchanges:
             self.deadline = float("inf")
+        if self._begun is not None:
             self._begun.go_on()
 
     def keeps_alive(self, exchange: Exchange) -> bool:

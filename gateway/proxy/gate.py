@@ -208,6 +208,9 @@ class Gate:
         named = None if callers == "all" else set(callers)
         self.snapshot = snapshot
         self.directory.evict(callers)
+        for model in snapshot.offline:  # born at zero, so that the first refusal shows as an increase
+            self.counters.add("portcullis_blocked_total", (model, str(Reason.MODEL_OFFLINE)), 0)
+            self.counters.add("portcullis_streams_cut_total", (model, str(Reason.MODEL_OFFLINE)), 0)
         for exchange in list(self.in_flight):
             caller = exchange.caller
             if caller is not None and (named is None or caller.id in named):

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.serve import _explained
-from gateway.enforcement.store import AlreadyInitialisedError
 from gateway.observability.metrics import BY_NAME
 from gateway.settings import SettingsError, load
 
@@ -317,37 +315,6 @@ def test_our_containers_can_do_little(service):
 def test_the_gateway_has_time_to_leave(monkeypatch):
     settings = settings_of(monkeypatch, SERVICES["gateway"]["environment"])
     assert int(SERVICES["gateway"]["stop_grace_period"].removesuffix("s")) > settings.proxy.timeouts.shutdown + 5
-
-
-def run_init(tmp_path, said, status):
-    """The script of the ``init`` service, with a ``portcullis`` that says this and ends so."""
-    fake = tmp_path / "portcullis"
-    fake.write_text(f"#!/bin/sh\nprintf '%s\\n' {shlex.quote(said)} >&2\nexit {status}\n")
-    fake.chmod(0o755)
-    (script,) = SERVICES["init"]["command"]
-    return subprocess.run(
-        [*SERVICES["init"]["entrypoint"], script.replace("$$", "$")],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=10,
-        check=False,
-    )
-
-
-def test_init_is_done_where_there_is_a_policy_already(tmp_path):
-    with pytest.raises(SystemExit) as left, _explained():
-        raise AlreadyInitialisedError
-    done = run_init(tmp_path, str(left.value.code), 1)
-    assert done.returncode == 0
-    assert "There is a policy" in done.stdout
-
-
-@pytest.mark.parametrize("status", [0, 1, 2])
-def test_init_otherwise_ends_as_the_command_does(tmp_path, status):
-    done = run_init(tmp_path, "portcullis: ConnectionError: …", status)
-    assert done.returncode == status
-    assert done.stdout == "portcullis: ConnectionError: …\n"
 
 
 def test_docker_compose_agrees_where_it_is_installed():
