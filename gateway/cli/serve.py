@@ -193,8 +193,9 @@ HELLO = """
   callers    demo-alice (US)  demo-bob (GB, US permanent resident)  demo-chen (CN)  demo-acme (service) …
   operators  demo-operator  demo-approver
 
-  1. A stream, as a client sees it:
+  1. A stream, as a client sees it (half a minute of it, for the simulator is asked to):
      curl -N http://{proxy}/anthropic/v1/messages -H 'x-api-key: demo-alice' -H 'content-type: application/json' \\
+       -H 'X-Sim-Events: 500' \\
        -d '{{"model":"claude-fable-5","max_tokens":1024,"stream":true,"messages":[{{"role":"user","content":"Hi"}}]}}'
 
   2. Meanwhile, take the model offline:
