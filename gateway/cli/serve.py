@@ -154,7 +154,7 @@ async def _start_simulator(settings: Settings, listen: str) -> tuple[asyncio.sub
     models = [f"{provider}={model}" for provider, model in _catalog_names(settings)]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "gateway.simulator", "--listen", listen),
+        *("-m", "gateway.simulator", "--listen", listen, "--interval", "0.065"),
         *(word for name in providers for word in ("--provider", name)),
         *(word for name in models for word in ("--model", name)),
         *(word for name in settings.providers for word in ("--require-key", f"{name}=simulator-key")),
