@@ -33,12 +33,14 @@ class Scope(StrEnum):
 class Permit:
     """The right to send one request upstream, under one revision.
 
-    ``max_stale`` is the strictest of its models, in seconds: how old the replica's lease may be.
+    ``max_stale`` is the strictest of its models, in seconds: how old the replica's lease may be. ``would_deny`` is
+    the directive in shadow that would have refused it: for logs and metrics, never in an answer.
     """
 
     models: tuple[str, ...]
     revision: int
     max_stale: float
+    would_deny: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

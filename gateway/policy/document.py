@@ -6,6 +6,7 @@ the path of the mistake. ``canonical`` gives the bytes that are hashed and signe
 
 import json
 from datetime import datetime
+from enum import StrEnum
 from hashlib import sha256
 from typing import Annotated, Any, Literal, Self
 
@@ -19,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.policy.conditions import Compiler, Condition, ConditionError, Group, Term
 from gateway.policy.names import valid_pattern, well_formed
 
 SCHEMA: Literal[1] = 1
@@ -98,6 +100,75 @@ class Order(Part):
     at: AwareDatetime
 
 
+class Window(Part):
+    """When a directive applies: from, until; the end is where a further commit lifts it."""
+
+    from_: AwareDatetime | None = Field(default=None, alias="from")
+    until: AwareDatetime | None = None
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.from_ is not None and self.until is not None and self.until <= self.from_:
+            raise ValueError("until must be after from")
+        return self
+
+
+class State(StrEnum):
+    """A directive's life: draft → shadow → in_force → lifted; any → lifted."""
+
+    DRAFT = "draft"
+    SHADOW = "shadow"
+    IN_FORCE = "in_force"
+    LIFTED = "lifted"
+
+
+class Directive(Part):
+    """A conditional restriction: it applies where ``who`` is true or not known, and no ``except`` is true."""
+
+    models: tuple[Pattern, ...] = Field(min_length=1, max_length=1000)
+    who: Condition
+    except_: tuple[Condition, ...] = Field(default=(), alias="except", max_length=100)
+    window: Window = Window()
+    in_flight: InFlight = InFlight()
+    order: Identifier | None = None
+    public_message: Text | None = None
+    note: Text | None = None
+    state: State = State.DRAFT
+    by: Identifier
+    at: AwareDatetime
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Attestation(Part):
+    """An organisation's statement about all its users: which terms are true, or false, of every one of them."""
+
+    terms: dict[Identifier, bool] = Field(min_length=1, max_length=100)
+    signer: Text
+    evidence: Text
+    expires: AwareDatetime
+
+
+class EndUsers(StrEnum):
+    """Whether an organisation's services ask for end users, and how those are known."""
+
+    NONE = "none"
+    ATTESTED = "attested"
+    REQUIRED = "required"
+
+
+class Org(Part):
+    """An organisation. ``keys`` are its public keys (JWK) that sign on-behalf-of tokens, by their ids."""
+
+    name: Text | None = None
+    country: Identifier | None = None
+    end_users: EndUsers = EndUsers.NONE
+    attestation: Attestation | None = None
+    keys: dict[Identifier, dict[str, str]] = Field(default_factory=dict, max_length=20)
+
+
 class MaxStale(Part):
     """Seconds a replica may serve without news: by default, and for models tagged ``controlled``."""
 
@@ -116,6 +187,10 @@ class Document(Part):
     models: dict[Identifier, Model] = Field(default_factory=dict, max_length=10_000)
     holds: dict[Identifier, Hold] = Field(default_factory=dict, max_length=10_000)
     orders: dict[Identifier, Order] = Field(default_factory=dict, max_length=10_000)
+    groups: dict[Identifier, Group] = Field(default_factory=dict, max_length=1_000)
+    terms: dict[Identifier, Term] = Field(default_factory=dict, max_length=1_000)
+    directives: dict[Identifier, Directive] = Field(default_factory=dict, max_length=10_000)
+    orgs: dict[Identifier, Org] = Field(default_factory=dict, max_length=100_000)
     changed: dict[str, int] = Field(default_factory=dict)
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -125,8 +200,27 @@ class Document(Part):
         for hold_id, hold in self.holds.items():
             if hold.order is not None and hold.order not in self.orders:
                 raise ValueError(f"holds.{hold_id}.order: there is no order {hold.order!r}")
+        self._conditions_compile()
         self._names_are_unambiguous()
         return self
+
+    def _conditions_compile(self) -> None:
+        for directive_id, directive in self.directives.items():
+            if directive.order is not None and directive.order not in self.orders:
+                raise ValueError(f"directives.{directive_id}.order: there is no order {directive.order!r}")
+        try:
+            compiler = Compiler(self.groups, self.terms)
+            for directive_id, directive in self.directives.items():
+                path = f"directives.{directive_id}"
+                compiler.compile(directive.who, f"{path}.who")
+                for i, exception in enumerate(directive.except_):
+                    compiler.compile(exception, f"{path}.except[{i}]")
+        except ConditionError as error:
+            raise ValueError(str(error)) from None
+        for org_id, org in self.orgs.items():
+            for term in org.attestation.terms if org.attestation else ():
+                if term not in self.terms:
+                    raise ValueError(f"orgs.{org_id}.attestation.terms: there is no term {term!r}")
 
     def _names_are_unambiguous(self) -> None:
         owner: dict[tuple[str, str], str] = {}

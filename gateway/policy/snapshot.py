@@ -5,20 +5,24 @@ of it the replica refuses what its lease no longer covers.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from gateway.policy.caller import Caller, Facts
+from gateway.policy.caller import Caller, Kind, Subject, subject
+from gateway.policy.conditions import Compiler, Node
 from gateway.policy.decision import Decision, Deny, Permit, Reason, Scope
-from gateway.policy.document import Document, Hold, Model, names_of, rfc3339
+from gateway.policy.document import Directive, Document, EndUsers, Hold, Model, State, names_of, rfc3339
 from gateway.policy.names import covers, skeleton
+from gateway.policy.truth import Truth, either
 
 MEMO_LIMIT = 65_536
 """Decisions remembered per snapshot; the memo starts anew beyond (a caller can make up unknown names for ever)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """What a request would invoke: the names it gives at a provider, or none.
 
     With no name, any model of ``capability`` at that provider could be the one.
@@ -38,15 +42,53 @@ class Closed:
     let_finish: float
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A compiled directive."""
+
+    id: str
+    directive: Directive
+    who: Node
+    exceptions: tuple[Node, ...]
+
+    def applies(self, subjects: tuple[Subject, ...]) -> Truth:
+        """Whether it applies to any of those as whom a request is looked at; ``None`` where that is not settled."""
+        if len(subjects) == 1:
+            return self.applies_to(subjects[0])
+        return either(self.applies_to(subject) for subject in subjects)
+
+    def applies_to(self, subject: Subject) -> Truth:
+        """``who`` and no exception. An exception that is not known does not exempt, but leaves the question open."""
+        verdict = self.who.evaluate(subject)
+        if verdict is not False:
+            for exception in self.exceptions:
+                exempt = exception.evaluate(subject)
+                if exempt is True:
+                    return False
+                if exempt is None:
+                    verdict = None
+        return verdict
+
+
+_NOTHING: Mapping[str, bool] = MappingProxyType({})
+
+
+def _names_callers(node: Node) -> bool:
+    """Whether a condition may tell callers apart by their id."""
+    return (node.atom is not None and node.atom.attribute == "caller") or any(map(_names_callers, node.parts))
+
+
 class Snapshot:
     """One revision of the policy, compiled.
 
     ``offline`` maps each model that a hold closes to the hold that answers for it.
     """
 
-    def __init__(self, document: Document, revision: int) -> None:
+    def __init__(self, document: Document, revision: int, at: datetime | None = None) -> None:
+        """Compile. ``at``: what begins or expires by then is taken as such, towards denying only."""
         self.document = document
         self.revision = revision
+        self._at = at or datetime.now(UTC)
         self.offline = _holds_by_model(document)
         self.max_stale = {model_id: document.max_stale_of(model) for model_id, model in document.models.items()}
         ages = document.max_stale
@@ -56,11 +98,15 @@ class Snapshot:
         self._skeletons: dict[str, str] = {}
         for model_id, model in document.models.items():
             self._index(model_id, model)
-        self._memo: dict[tuple[Facts, Asked], Decision] = {}
+        self._memo: dict[Any, Decision] = {}
+        self._compile_directives()
 
     def decide(self, caller: Caller, asked: Asked, on_behalf_of: Caller | None = None) -> Decision:
         """Whether this caller may have what it asked for. The same question has one answer for ever."""
-        key = (caller.facts, asked)
+        if self._anonymous:
+            key: Any = (caller.facts, asked, on_behalf_of and on_behalf_of.facts)
+        else:
+            key = (caller, asked, on_behalf_of)
         decision = self._memo.get(key)
         if decision is None:
             decision = self._decide(caller, asked, on_behalf_of)
@@ -74,16 +120,19 @@ class Snapshot:
         return Permit(models=(), revision=self.revision, max_stale=self.document.max_stale.default)
 
     def _decide(self, caller: Caller, asked: Asked, on_behalf_of: Caller | None) -> Decision:
-        del caller, on_behalf_of  # holds are unconditional
+        missing = self._end_user_missing(caller, on_behalf_of)
+        if missing is not None:
+            return missing
+        subjects = self.subjects(caller, on_behalf_of)
         if not asked.names:
-            return self._decide_unresolved(asked)
+            return self._decide_unresolved(asked, subjects)
 
-        # 1. a name the catalog does not know; another spelling of an offline model is refused as that model
+        # 1. a name the catalog does not know; another spelling of a denied model is refused as that model
         models = []
         for name in asked.names:
             model_id = self.resolve(asked.provider, name)
             if model_id is None:
-                return self._unknown(name)
+                return self._unknown(name, subjects)
             models.append(model_id)
 
         # 2. a hold
@@ -91,17 +140,29 @@ class Snapshot:
             if model_id in self.offline:
                 return self._offline(model_id)
 
+        # 3. a directive in force that applies
+        for model_id in models:
+            deny = self._restricted(model_id, subjects)
+            if deny is not None:
+                return deny
+
+        # 4. permitted
         return Permit(
             models=tuple(models),
             revision=self.revision,
             max_stale=min(self.max_stale[model_id] for model_id in models),
+            would_deny=next(filter(None, (self._shadowed(model_id, subjects) for model_id in models)), None),
         )
 
-    def _decide_unresolved(self, asked: Asked) -> Decision:
+    def decide_model(self, model_id: str, subjects: tuple[Subject, ...]) -> Deny | None:
+        """Steps 2 and 3 for a model of the catalog."""
+        return self._offline(model_id) if model_id in self.offline else self._restricted(model_id, subjects)
+
+    def _decide_unresolved(self, asked: Asked, subjects: tuple[Subject, ...]) -> Decision:
         """No name: denied if any model that could be meant is denied, with order before without."""
         candidates = self.candidates(asked)
         denied = sorted(
-            (self._offline(model_id) for model_id in candidates if model_id in self.offline),
+            filter(None, (self.decide_model(model_id, subjects) for model_id in candidates)),
             key=lambda deny: (deny.order is None, deny.restriction or ""),
         )
         if denied:
@@ -120,6 +181,117 @@ class Snapshot:
             revision=self.revision,
             max_stale=min((self.max_stale[m] for m in candidates), default=self.document.max_stale.controlled),
         )
+
+    # ------------------------------------------------------------------ directives
+
+    def subjects(self, caller: Caller, on_behalf_of: Caller | None = None) -> tuple[Subject, ...]:
+        """As whom a request is looked at: the caller; with an end user, the end user through it, and as itself.
+
+        A restriction on either hits the request; the person's attributes are the end user's.
+        """
+        own = self._subject(caller, caller)
+        if on_behalf_of is None:
+            return (own,)
+        return (self._subject(on_behalf_of, caller), self._subject(on_behalf_of, on_behalf_of))
+
+    def _subject(self, person: Caller, asker: Caller) -> Subject:
+        org = self.document.orgs.get(asker.facts.org or "")
+        country = frozenset((org.country,)) if org is not None and org.country else None
+        attested = self._attested.get(asker.facts.org or "", _NOTHING) if person is asker else _NOTHING
+        return subject(person.facts, asker.facts, asker.id, country, attested)
+
+    def _end_user_missing(self, caller: Caller, on_behalf_of: Caller | None) -> Deny | None:
+        """An organisation may have to say for whom its services ask."""
+        org = self.document.orgs.get(caller.facts.org or "") if caller.facts.kind is Kind.SERVICE else None
+        if org is None or org.end_users is not EndUsers.REQUIRED or on_behalf_of is not None:
+            return None
+        message = "This service must say for whom it asks: send Portcullis-On-Behalf-Of."
+        return Deny(Reason.ATTRIBUTE_UNKNOWN, self.revision, message=message)
+
+    def _restricted(self, model_id: str, subjects: tuple[Subject, ...]) -> Deny | None:
+        """The directive that speaks: definite before not known, with order before without, lowest id."""
+        open_question: Rule | None = None
+        for rule in self._rules.get(model_id, ()):  # in that order but for definiteness
+            verdict = rule.applies(subjects)
+            if verdict is True:
+                return self._deny(rule, model_id, subjects, Reason.RESTRICTED)
+            if verdict is None and open_question is None:
+                open_question = rule
+        if open_question is None:
+            return None
+        return self._deny(open_question, model_id, subjects, Reason.ATTRIBUTE_UNKNOWN)
+
+    def _shadowed(self, model_id: str, subjects: tuple[Subject, ...]) -> str | None:
+        return next((r.id for r in self._shadows.get(model_id, ()) if r.applies(subjects) is not False), None)
+
+    def _deny(self, rule: "Rule", model_id: str, subjects: tuple[Subject, ...], reason: Reason) -> Deny:
+        directive = rule.directive
+        until = directive.window.until
+        grace = directive.in_flight.let_finish
+        if grace:  # of all that apply, the shortest counts
+            others = (r for r in self._rules[model_id] if r.applies(subjects) is not False)
+            grace = min(other.directive.in_flight.let_finish for other in others)
+        return Deny(
+            reason,
+            self.revision,
+            model=model_id,
+            restriction=rule.id,
+            order=directive.order,
+            since=rfc3339(directive.window.from_ or directive.at),
+            until=rfc3339(until) if until is not None else None,
+            message=directive.public_message,
+            let_finish=grace,
+        )
+
+    def _compile_directives(self) -> None:
+        document = self.document
+        compiler = Compiler(document.groups, document.terms)
+        self._attested = {
+            org_id: MappingProxyType(org.attestation.terms)
+            for org_id, org in document.orgs.items()
+            if org.end_users is EndUsers.ATTESTED and org.attestation is not None and org.attestation.expires > self._at
+        }
+        self._rules: dict[str, list[Rule]] = {}
+        self._shadows: dict[str, list[Rule]] = {}
+        ranked = sorted(document.directives.items(), key=lambda item: (item[1].order is None, item[0]))
+        self._anonymous = True  # callers with the same facts are one profile
+        for directive_id, directive in ranked:
+            target = self._in_effect(directive)
+            if target is None:
+                continue
+            path = f"directives.{directive_id}"
+            rule = Rule(
+                directive_id,
+                directive,
+                compiler.compile(directive.who, f"{path}.who"),
+                tuple(compiler.compile(e, f"{path}.except[{i}]") for i, e in enumerate(directive.except_)),
+            )
+            if any(_names_callers(node) for node in (rule.who, *rule.exceptions)):
+                self._anonymous = False
+            for model_id in _covered(document, directive.models):
+                target.setdefault(model_id, []).append(rule)
+
+    def _in_effect(self, directive: Directive) -> dict[str, list["Rule"]] | None:
+        """Where a directive counts at this time: in force, in shadow, or nowhere."""
+        begun = directive.window.from_ is None or directive.window.from_ <= self._at
+        if directive.state is State.IN_FORCE and begun:
+            return self._rules
+        if directive.state in (State.SHADOW, State.IN_FORCE):
+            return self._shadows if directive.state is State.SHADOW else None
+        return None
+
+    @property
+    def next_boundary(self) -> datetime | None:
+        """When this snapshot is to be compiled anew: a window begins, an attestation expires. Both only deny more."""
+        begins = [
+            d.window.from_ for d in self.document.directives.values() if d.state is State.IN_FORCE and d.window.from_
+        ]
+        expires = [org.attestation.expires for org in self.document.orgs.values() if org.attestation is not None]
+        return min((moment for moment in (*begins, *expires) if moment > self._at), default=None)
+
+    def rules(self, model_id: str) -> tuple["Rule", ...]:
+        """The directives in force on a model, in the order in which they speak."""
+        return tuple(self._rules.get(model_id, ()))
 
     def resolve(self, provider: str, name: str) -> str | None:
         """The model that a name means at a provider, exactly; else ``None``."""
@@ -176,10 +348,11 @@ class Snapshot:
         """The catalog's models that patterns mean today, sorted."""
         return sorted(_covered(self.document, tuple(patterns)))
 
-    def _unknown(self, name: str) -> Deny:
+    def _unknown(self, name: str, subjects: tuple[Subject, ...]) -> Deny:
         lookalike = self._skeletons.get(skeleton(name))
-        if lookalike is not None and lookalike in self.offline:
-            return self._offline(lookalike)
+        deny = self.decide_model(lookalike, subjects) if lookalike is not None else None
+        if deny is not None:
+            return deny
         return Deny(Reason.UNKNOWN_MODEL, self.revision, model=name, scope=Scope.EVERYONE)
 
     def _offline(self, model_id: str) -> Deny:
