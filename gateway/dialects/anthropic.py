@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from gateway.dialects.listing import ListShape
 from gateway.dialects.selectors import Selector
 from gateway.dialects.table import Dialect, Operation, Problem
 
@@ -53,8 +54,8 @@ ANTHROPIC = Dialect(
     operations=(
         Operation("messages", "POST", "/v1/messages", _MODELS, stream_error=stream_error),
         Operation("messages.count_tokens", "POST", "/v1/messages/count_tokens", _MODELS),
-        Operation("models.list", "GET", "/v1/models", invokes=False),
-        Operation("models.retrieve", "GET", "/v1/models/{model}", invokes=False),
+        Operation("models.list", "GET", "/v1/models", invokes=False, listing=ListShape("data", "id", cursors=True)),
+        Operation("models.retrieve", "GET", "/v1/models/{model}"),
     ),
     credentials=((b"x-api-key", b""), (b"authorization", b"Bearer ")),
     credential=(b"x-api-key", b""),

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from gateway.dialects.listing import ListShape
 from gateway.dialects.selectors import Selector
 from gateway.dialects.table import Dialect, Operation, Problem
 
@@ -73,8 +74,8 @@ _OPERATIONS = (
     ),
     Operation("completions", "POST", "/v1/completions", (MODEL,), stream_error=chat_error),
     Operation("embeddings", "POST", "/v1/embeddings", (MODEL,), capability="embedding"),
-    Operation("models.list", "GET", "/v1/models", invokes=False),
-    Operation("models.retrieve", "GET", "/v1/models/{model}", invokes=False),
+    Operation("models.list", "GET", "/v1/models", invokes=False, listing=ListShape("data", "id")),
+    Operation("models.retrieve", "GET", "/v1/models/{model}"),
 )
 
 _CREDENTIALS = ((b"authorization", b"Bearer "),)

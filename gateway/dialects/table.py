@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.dialects.listing import ListShape
 from gateway.dialects.selectors import BodyReader, Selector
 
 _MODEL_SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,255}"
@@ -39,6 +40,7 @@ class Operation:
     invokes: bool = True
     capability: str = "chat"
     stream_error: StreamError | None = None
+    listing: ListShape | None = None
     reader: BodyReader = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ import itertools
 import platform
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -33,6 +34,8 @@ from gateway.policy.snapshot import Snapshot
 
 Callers = Iterable[str] | Literal["all"]
 _FEED_BATCH = 1000
+BOUNDARY_LOOK_SECONDS = 30.0
+"""How long at the most until the wall clock is looked at again: somebody may have set it."""
 
 
 class Plane(Protocol):
@@ -83,6 +86,7 @@ class Agent:
         self._applying = asyncio.Lock()
         self._tasks: list[asyncio.Task[Any]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._boundary_timer: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[Any] | None = None
         self._log = structlog.get_logger("portcullis.replica").bind(replica=name)
         self._told = ""
@@ -104,8 +108,9 @@ class Agent:
     async def leave(self) -> None:
         """Say that this replica serves nothing any more. Only after the listener is closed and streams are gone."""
         await tasks.cancel(*self._tasks)
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._boundary_timer):
+            if timer is not None:
+                timer.cancel()
         self.replica.fence()
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(lease.RENEW_TIMEOUT):
@@ -249,7 +254,28 @@ class Agent:
         assert self._plane is not None
         self._snapshot, self._doc = snapshot, entry.doc
         self._plane.apply(snapshot, callers, fresh)
+        self._watch_boundary()
         self.replica.applied(entry.position)
+
+    def _watch_boundary(self) -> None:
+        """Wake up where time itself denies more: a window begins, an attestation expires."""
+        if self._boundary_timer is not None:
+            self._boundary_timer.cancel()
+        assert self._snapshot is not None
+        boundary = self._snapshot.next_boundary
+        if boundary is not None:
+            delay = min(max((boundary - datetime.now(UTC)).total_seconds(), 0.0), BOUNDARY_LOOK_SECONDS)
+            self._boundary_timer = asyncio.get_running_loop().call_later(delay, self._pass_boundary)
+
+    def _pass_boundary(self) -> None:
+        """Compile the same document anew for the time that it is; nothing ever opens by this."""
+        assert self._plane is not None
+        assert self._snapshot is not None
+        old = self._snapshot
+        if old.next_boundary is not None and old.next_boundary <= datetime.now(UTC):
+            self._snapshot = Snapshot(old.document, old.revision)
+            self._plane.apply(self._snapshot, (), {})
+        self._watch_boundary()
 
     # ------------------------------------------------------------------ renewing
 

@@ -44,5 +44,5 @@ def _read(path: Path, verifier: Verifier) -> Remembered | None:
         entry = read_entry(stored["entry"].encode(), verifier)
         sealed = stored["document"].encode()
         return Remembered(entry, open_document(entry.doc, sealed, verifier), sealed)
-    except (OSError, orjson.JSONDecodeError, KeyError, AttributeError, ForgedError, ValueError):
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError, AttributeError, ForgedError, ValueError):
         return None

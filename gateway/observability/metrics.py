@@ -30,6 +30,7 @@ _P = "portcullis_"
 METRICS: tuple[Definition, ...] = (
     Definition(_P + "requests_total", "counter", "Requests ended.", ("provider", "model", "decision", "reason")),
     Definition(_P + "blocked_total", "counter", "Requests refused by policy.", ("model", "reason")),
+    Definition(_P + "would_deny_total", "counter", "Permits denied by a shadow directive.", ("model", "restriction")),
     Definition(_P + "streams_cut_total", "counter", "Requests cut in flight.", ("model", "reason")),
     Definition(_P + "in_flight_requests", "gauge", "Requests decided and not ended.", ("provider",)),
     Definition(_P + "client_connections", "gauge", "Open client connections."),

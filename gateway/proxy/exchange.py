@@ -20,6 +20,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from gateway import tasks
+from gateway.dialects.listing import MAX_LIST_BYTES, UnreadableListError, filtered
 from gateway.dialects.refusal import refuse
 from gateway.dialects.selectors import MalformedBodyError
 from gateway.identity.credentials import CredentialError, gateway_credential
@@ -29,7 +30,7 @@ from gateway.policy.caller import Caller
 from gateway.policy.decision import Deny, Permit, Reason
 from gateway.policy.snapshot import Asked
 from gateway.proxy.head import HOP_BY_HOP, Head, Refused, malformed
-from gateway.proxy.wire import CHUNKED_END, chunk, response_head
+from gateway.proxy.wire import CHUNKED_END, chunk, own_response, response_head
 
 if TYPE_CHECKING:
     from gateway.dialects.table import Operation
@@ -56,9 +57,9 @@ class Exchange:
 
     __slots__ = (
         "_asked", "_body", "_body_bytes", "_body_complete", "_chunked", "_credential", "_decision", "_event_stream",
-        "_out", "_retried", "_stream", "_tail", "_upstream", "began_at", "bytes_out", "caller", "client", "finish_by",
-        "first_byte_at", "gate", "head", "operation", "path_model", "permit", "provider", "request_id", "sent_at",
-        "severed", "stage", "status",
+        "_listed", "_out", "_retried", "_stream", "_tail", "_upstream", "began_at", "bytes_out", "caller", "client",
+        "finish_by", "first_byte_at", "gate", "head", "operation", "path_model", "permit", "provider", "request_id",
+        "sent_at", "severed", "stage", "status",
     )  # fmt: skip
 
     def __init__(self, gate: "Gate", client: "ClientConnection", head: Head) -> None:
@@ -89,6 +90,7 @@ class Exchange:
         self._retried = False
         self._stream = False
         self._event_stream = False
+        self._listed: list[bytes] | None = None
         self._chunked = False
         self._tail = b""
         self._out: list[bytes] = []
@@ -277,12 +279,14 @@ class Exchange:
 
     def _send(self, upstream: "UpstreamConnection", permit: Permit) -> None:
         assert self.provider is not None
+        assert self.operation is not None
         self.permit = permit
         self.stage = Stage.SENT
         self.sent_at = monotonic()
         self._upstream = upstream
         body = self._body[0] if self._body else b""
-        head = self.provider.request_head(self.head, len(body), stream=self._stream)
+        identity = self._stream or self.operation.listing is not None
+        head = self.provider.request_head(self.head, len(body), identity=identity)
         upstream.send(self, permit, head, body)
 
     # ================================================================== the response goes out
@@ -322,6 +326,11 @@ class Exchange:
     def response_body(self, data: bytes) -> None:
         """A piece of the response's body."""
         self.bytes_out += len(data)
+        if self._listed is not None:
+            self._listed.append(data)
+            if self.bytes_out > MAX_LIST_BYTES:
+                self._refuse_upstream("list_too_long")
+            return
         if self._event_stream:
             self._tail = data[-4:] if len(data) >= 4 else (self._tail + data)[-4:]
         self._out.append(chunk(data) if self._chunked else data)
@@ -344,6 +353,33 @@ class Exchange:
         self.response_read()
         if self.stage is not Stage.ENDED:
             self._end()
+
+    def _send_list(self) -> None:
+        """A list of models, without those that this caller may not use."""
+        assert self.operation is not None
+        assert self.operation.listing is not None
+        body, self._listed = b"".join(self._listed or ()), None
+        try:
+            body = filtered(self.operation.listing, body, self._may_use)
+        except UnreadableListError:
+            self._refuse_upstream("unreadable_list")
+            return
+        self.stage = Stage.RELAYING
+        self.status = 200
+        self._out.append(
+            own_response(200, (), body, self.request_id, self.gate.revision, keep_alive=self.client.keeps_alive(self))
+        )
+
+    def _may_use(self, name: str) -> bool:
+        assert self.provider is not None
+        assert self.caller is not None
+        asked = Asked(self.provider.name, (name,))
+        return isinstance(self.gate.decide(self.caller, asked, invokes=True), Permit)
+
+    def _refuse_upstream(self, cause: str) -> None:
+        """The provider's answer cannot be used."""
+        self.gate.count_failure(self, cause)
+        self.refuse(Deny(Reason.UPSTREAM_UNREACHABLE, self.gate.revision))
 
     def _check_late(self) -> None:
         """Count a write that ended after its lease: the process slept between check and write."""
@@ -470,6 +506,7 @@ class Exchange:
             "decision": "deny" if decision else "permit" if self.permit else "none",
             "reason": str(decision.reason) if decision else None,
             "restriction": decision.restriction if decision else None,
+            "would_deny": self.permit.would_deny if self.permit and not decision else None,
             "order": decision.order if decision else None,
             "severed": self.severed,
             "stream": self._stream,

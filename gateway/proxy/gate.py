@@ -55,7 +55,7 @@ class Upstream:
         header, scheme = self.dialect.credential
         self._credential = b"" if key is None else b"%b: %b%b\r\n" % (header, scheme, key.encode())
 
-    def request_head(self, head: Head, length: int, *, stream: bool) -> bytes:
+    def request_head(self, head: Head, length: int, *, identity: bool) -> bytes:
         """The request's head as the provider gets it: written anew, with the gateway's credential."""
         query = b"?" + head.query if head.query else b""
         lines = [
@@ -65,10 +65,10 @@ class Upstream:
         ]
         secret = self._secret_headers
         for name, value in head.forward:
-            if name in secret or (stream and name == b"accept-encoding"):
+            if name in secret or (identity and name == b"accept-encoding"):
                 continue
             lines.append(b"%b: %b\r\n" % (name, value))
-        if stream:
+        if identity:
             lines.append(b"accept-encoding: identity\r\n")
         if head.method != "GET":
             lines.append(b"content-length: %d\r\n" % length)
@@ -310,6 +310,9 @@ class Gate:
         now = monotonic()
         provider = line["provider"]
         self._count(provider, line["model"], line["decision"], line["reason"])
+        if line["would_deny"]:
+            labels = (self._model(line["model"]), line["would_deny"])
+            self.counters.add("portcullis_would_deny_total", labels)
         if exchange.severed:
             self.replica.streams_cut += 1
             self.counters.add("portcullis_streams_cut_total", (self._model(line["model"]), line["reason"]))

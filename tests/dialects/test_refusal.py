@@ -95,7 +95,7 @@ def test_who_implements_the_block_is_named_under_an_order_alone():
     free = refuse(DENY, policy, None, "r")
     assert "link" not in headers_of(free)
     nowhere = refuse(deny, document(), None, "r")
-    assert "link" not in headers_of(nowhere), "without a page there is nothing to link to"
+    assert headers_of(nowhere)["link"] == '</availability>; rel="blocked-by"', "without a page: the gateway itself"
 
 
 def test_an_order_is_told_only_if_it_may_be():

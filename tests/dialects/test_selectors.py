@@ -332,7 +332,7 @@ INVOKING = [
     pytest.param(operation, id=f"{dialect.name} {operation.id}")
     for dialect in DIALECTS.values()
     for operation in dialect.operations
-    if operation.invokes
+    if operation.selectors
 ]
 
 

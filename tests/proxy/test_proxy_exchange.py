@@ -533,6 +533,7 @@ async def test_one_line_says_what_happened(client, provider, door):
         "decision": "permit",
         "reason": None,
         "restriction": None,
+        "would_deny": None,
         "order": None,
         "severed": False,
         "stream": True,
