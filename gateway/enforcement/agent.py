@@ -233,9 +233,9 @@ class Agent:
         sealed_document = None
         if entry.doc != self._doc or self._snapshot is None:
             document, sealed_document = await self.records.document(entry.doc)
-            snapshot = Snapshot(document, entry.rev)
+            snapshot = Snapshot(document, entry.rev, datetime.now(UTC))
         else:
-            snapshot = Snapshot(self._snapshot.document, entry.rev)
+            snapshot = Snapshot(self._snapshot.document, entry.rev, datetime.now(UTC))
         fresh = await self._look_up_anew(callers)
         self._apply(snapshot, entry, callers, fresh)
         self._remember_later(sealed_entry, sealed_document)
@@ -273,7 +273,7 @@ class Agent:
         assert self._snapshot is not None
         old = self._snapshot
         if old.next_boundary is not None and old.next_boundary <= datetime.now(UTC):
-            self._snapshot = Snapshot(old.document, old.revision)
+            self._snapshot = Snapshot(old.document, old.revision, datetime.now(UTC))
             self._plane.apply(self._snapshot, (), {})
         self._watch_boundary()
 

@@ -96,12 +96,14 @@ class Store:
             raise NotInitialisedError
         position = Position(cur[b"epoch"].decode(), int(cur[b"rev"]), cur[b"hash"].decode())
         if self._cached is not None and self._cached.position == position:
-            return self._cached
+            boundary = self._cached.snapshot.next_boundary
+            if boundary is None or boundary > datetime.now(UTC):
+                return self._cached
         entry = await self.entry(position.rev)
         if entry is None or entry.position != position:
             raise ForgedError(f"revision {position.rev} is not what its log entry says")
         document, _ = await self.records.document(entry.doc)
-        self._cached = Current(position, entry.doc, document, Snapshot(document, position.rev))
+        self._cached = Current(position, entry.doc, document, Snapshot(document, position.rev, datetime.now(UTC)))
         return self._cached
 
     async def entry(self, rev: int) -> Entry | None:
@@ -176,7 +178,7 @@ class Store:
             current = await self.current()
             return Committed(known or entry, current, base, members, answer["replid"], at, repeated=True)
         new = document or base.document
-        current = Current(entry.position, entry.doc, new, Snapshot(new, entry.rev))
+        current = Current(entry.position, entry.doc, new, Snapshot(new, entry.rev, datetime.now(UTC)))
         self._cached = current
         return Committed(entry, current, base, members, answer["replid"], at)
 

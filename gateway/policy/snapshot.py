@@ -18,6 +18,8 @@ from gateway.policy.document import Directive, Document, EndUsers, Hold, Model, 
 from gateway.policy.names import covers, skeleton
 from gateway.policy.truth import Truth, either
 
+_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
+
 MEMO_LIMIT = 65_536
 """Decisions remembered per snapshot; the memo starts anew beyond (a caller can make up unknown names for ever)."""
 
@@ -85,10 +87,13 @@ class Snapshot:
     """
 
     def __init__(self, document: Document, revision: int, at: datetime | None = None) -> None:
-        """Compile. ``at``: what begins or expires by then is taken as such, towards denying only."""
+        """Compile for a time: what begins or expires by ``at`` is taken as such, towards denying only.
+
+        Without a time everything that time could deny is denied: windows have begun, attestations are over.
+        """
         self.document = document
         self.revision = revision
-        self._at = at or datetime.now(UTC)
+        self._at = at or _END_OF_TIME
         self.offline = _holds_by_model(document)
         self.max_stale = {model_id: document.max_stale_of(model) for model_id, model in document.models.items()}
         ages = document.max_stale

@@ -1,0 +1,29 @@
+"""Replicas that renew when a test says so."""
+
+from typing import Any
+
+from gateway.enforcement import scripts
+from gateway.enforcement.store import Store
+
+
+class FakeMember:
+    """A replica, as Redis sees it."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.name = name if ":" in name else f"{name}:{'0' * 32}"
+        self._store = store
+        self._renew = store.redis.register_script(scripts.RENEW)
+        self._leave = store.redis.register_script(scripts.LEAVE)
+
+    async def renew(self, *, swept: int | None = None, cut: int = 0, draining: int = 0) -> str:
+        """Say that it has applied what is current."""
+        keys = self._store.keys
+        cur: dict[bytes, bytes] = await self._store.redis.hgetall(keys.cur)
+        rev = int(cur[b"rev"])
+        args: list[Any] = [self.name, cur[b"epoch"], rev, cur[b"hash"], rev if swept is None else swept, cut, draining]
+        answer = await self._renew(keys=[keys.cur, keys.replicas, keys.acks], args=[*args, "n", "host", "1"])
+        return answer[0].decode()
+
+    async def leave(self) -> None:
+        """Say that it serves nothing any more."""
+        await self._leave(keys=[self._store.keys.replicas, self._store.keys.acks], args=[self.name, ""])
