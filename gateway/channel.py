@@ -38,7 +38,7 @@ class Channel:
         """Say something that needs no answer."""
         self._send({"event": event, **fields})
 
-    async def ask(self, call: str) -> Any:
+    async def ask(self, call: str, **fields: Any) -> Any:
         """Ask, and wait for the answer.
 
         Raises:
@@ -48,7 +48,7 @@ class Channel:
             raise ChannelClosedError
         self._calls += 1
         future = self._waiting[self._calls] = asyncio.get_running_loop().create_future()
-        self._send({"id": self._calls, "call": call})
+        self._send({"id": self._calls, "call": call, **fields})
         return await future
 
     def _send(self, message: dict[str, Any]) -> None:

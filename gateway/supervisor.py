@@ -137,6 +137,17 @@ class Supervisor:
                 async with asyncio.timeout(1.0):
                     child.samples = [tuple(sample) for sample in await child.channel.ask("metrics")]
 
+    async def refusal(self, request_id: str) -> dict[str, Any] | None:
+        """What some worker remembers of a refusal."""
+        for child in self._children:
+            if child.channel is not None:
+                with contextlib.suppress(ChannelClosedError, TimeoutError):
+                    async with asyncio.timeout(1.0):
+                        found: dict[str, Any] | None = await child.channel.ask("refusal", request_id=request_id)
+                        if found is not None:
+                            return found
+        return None
+
     def samples(self) -> list[list[Sample]]:
         """What all workers counted, those that are gone too."""
         own: list[Sample] = [("portcullis_worker_restarts_total", (), self.restarts)]

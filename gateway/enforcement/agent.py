@@ -128,6 +128,8 @@ class Agent:
                     await self._advance(entries)
             except Gap:
                 await self._recover(self._synchronise())
+            except Gone:
+                self._come_back()
             except (RedisError, OSError, TimeoutError, Fenced, ForgedError, NotInitialisedError, ValueError) as error:
                 self._report(error)
                 await asyncio.sleep(0.2 if isinstance(error, RedisError | OSError | TimeoutError) else 1.0)
@@ -148,11 +150,15 @@ class Agent:
             with contextlib.suppress(Gap):
                 await self._recover(self._catch_up())
         except Gone:
-            self.replica.reborn(secrets.token_hex(16))
-            self._sever()
-            self.on_reborn()
+            self._come_back()
         except (RedisError, OSError, TimeoutError, Fenced, ForgedError, NotInitialisedError, ValueError) as error:
             self._report(error)
+
+    def _come_back(self) -> None:
+        """This incarnation was closed while it was away: another one takes its place, without a lease."""
+        self.replica.reborn(secrets.token_hex(16))
+        self._sever()
+        self.on_reborn()
 
     def _report(self, error: Exception) -> None:
         """Log a change of state once, and fence where the history is another one."""
@@ -190,7 +196,7 @@ class Agent:
             raise Gap
         start = f"{self.replica.position.rev + 1}-0"
         entries = await self._commands.xrange(self._keys.log, min=start, count=_FEED_BATCH)
-        if not entries:
+        if not entries or entries[0][0] != start.encode():
             await self._synchronise()
         else:
             await self._advance([fields[b"entry"] for _, fields in entries])
@@ -245,7 +251,11 @@ class Agent:
         assert self._plane is not None
         fresh: dict[str, Caller | Unknown] = {}
         for fingerprint in self._plane.affected(callers) if callers else ():
-            record = await self.records.caller_by_key(fingerprint)
+            try:
+                record = await self.records.caller_by_key(fingerprint)
+            except (ForgedError, ValueError) as error:
+                self._log.error("caller_unusable", error=f"{type(error).__name__}: {error}")
+                record = None
             fresh[fingerprint] = UNKNOWN if record is None else record.caller()
         return fresh
 
@@ -256,6 +266,10 @@ class Agent:
         self._plane.apply(snapshot, callers, fresh)
         self._watch_boundary()
         self.replica.applied(entry.position)
+        if self._timer is not None:  # the new policy may end some leases sooner
+            self._timer.cancel()
+            self._timer = None
+            self._watch()
 
     def _watch_boundary(self) -> None:
         """Wake up where time itself denies more: a window begins, an attestation expires."""

@@ -61,6 +61,10 @@ class Keys:
         """Hash: rev → its receipt, an index into the evidence."""
         return self._key("receipts")
 
+    def traffic(self, bucket: int) -> str:
+        """Hash: ``caller model`` → permitted requests in that hour."""
+        return self._key(f"traffic:{bucket}")
+
     def record(self, kind: str, name: str) -> str:
         """A sealed record: ``caller``, ``operator``; or, unsealed, ``key`` → the caller's id."""
         return self._key(f"{kind}:{name}")

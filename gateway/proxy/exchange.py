@@ -20,9 +20,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from gateway import tasks
+from gateway.dialects import DIALECTS
 from gateway.dialects.listing import MAX_LIST_BYTES, UnreadableListError, filtered
 from gateway.dialects.refusal import refuse
 from gateway.dialects.selectors import MalformedBodyError
+from gateway.dialects.table import Operation
 from gateway.identity.credentials import CredentialError, gateway_credential
 from gateway.identity.directory import RacedError, Unknown
 from gateway.identity.keys import fingerprint
@@ -33,12 +35,15 @@ from gateway.proxy.head import HOP_BY_HOP, Head, Refused, malformed
 from gateway.proxy.wire import CHUNKED_END, chunk, own_response, response_head
 
 if TYPE_CHECKING:
-    from gateway.dialects.table import Operation
     from gateway.proxy.connection import ClientConnection
     from gateway.proxy.gate import Gate, Upstream
     from gateway.proxy.upstream import UpstreamConnection
 
 _JSON = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
+EVERY_PLACE = tuple({place: None for dialect in DIALECTS.values() for place in dialect.credentials})
+"""Where any dialect's SDK puts its key: the gateway's own operation takes it from any of them."""
+
+AVAILABILITY = Operation("availability", "GET", "/availability", invokes=False)
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
@@ -149,6 +154,9 @@ class Exchange:
 
     def _find_operation(self) -> None:
         head = self.head
+        if (head.method, head.path) == (AVAILABILITY.method, AVAILABILITY.path):
+            self.operation = AVAILABILITY
+            return
         found = self.gate.find_operation(head.host, head.method, head.path)
         if found is None:
             raise Refused(Deny(Reason.OPERATION_NOT_LISTED, self.gate.revision))
@@ -161,12 +169,11 @@ class Exchange:
     # ------------------------------------------------------------------ caller
 
     def _find_caller(self) -> None:
-        assert self.provider is not None
         head, provider = self.head, self.provider
+        places = provider.dialect.credentials if provider else EVERY_PLACE
+        forwards = provider.forwards if provider else head.gateway_key is not None
         try:
-            credential = gateway_credential(
-                head.gateway_key, head.forward, provider.dialect.credentials, forwards=provider.forwards
-            )
+            credential = gateway_credential(head.gateway_key, head.forward, places, forwards=forwards)
         except CredentialError as error:
             raise Refused(Deny(Reason.UNAUTHENTICATED, self.gate.revision, message=str(error))) from None
         self._credential = fingerprint(credential)
@@ -430,6 +437,22 @@ class Exchange:
         """The client takes more."""
         if self._upstream is not None:
             self._upstream.go_on()
+
+    # ================================================================== the gateway's own answer
+
+    def _answer_availability(self) -> None:
+        """What this caller may use, why not, since and until when."""
+        assert self.caller is not None
+        body = self.gate.availability(self.caller)
+        self.permit = self.gate.look()
+        self.stage = Stage.RELAYING
+        self.status = 200
+        headers = (("Cache-Control", "no-store"),)
+        keep_alive = self.client.keeps_alive(self)
+        self.client.write(
+            own_response(200, headers, body, self.request_id, self.gate.revision, keep_alive=keep_alive)
+        )
+        self._end()
 
     # ================================================================== other endings
 

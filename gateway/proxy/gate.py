@@ -5,10 +5,12 @@
 
 import asyncio
 import secrets
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from time import monotonic, time
 from typing import Any, Literal
 
+import orjson
 import structlog
 
 from gateway.dialects import DIALECTS
@@ -19,6 +21,8 @@ from gateway.enforcement.replica import Replica
 from gateway.identity.directory import Directory, Unknown
 from gateway.observability.metrics import Counters, Sample
 from gateway.observability.request_log import RequestLog
+from gateway.observability.traffic import Traffic
+from gateway.policy.availability import availability
 from gateway.policy.caller import Caller
 from gateway.policy.decision import Deny, Permit, Reason
 from gateway.policy.document import Document
@@ -31,6 +35,8 @@ from gateway.proxy.wire import own_response
 from gateway.settings import Provider, Settings
 
 SWEEP_SECONDS = 0.25
+KEEP_REFUSALS = 10_000
+"""Refusals that a worker can still explain by their request's id: some 10 MB."""
 _POLICY_REASONS = frozenset(
     (Reason.MODEL_OFFLINE, Reason.RESTRICTED, Reason.ATTRIBUTE_UNKNOWN, Reason.MODEL_UNRESOLVED, Reason.UNKNOWN_MODEL)
 )
@@ -97,6 +103,8 @@ class Gate:
             for name, provider in settings.providers.items()
             if provider.host
         }
+        self.traffic = Traffic()
+        self.refusals: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._log = log
         self._log_permits = settings.log.requests
         self._loop = asyncio.get_running_loop()
@@ -146,6 +154,27 @@ class Gate:
         else:
             max_stale = snapshot.max_stale.get(decision.model or "", snapshot.document.max_stale.default)
         return decision if self.replica.may_serve(lease.now(), max_stale) else self.stale()
+
+    def look(self) -> Permit:
+        """The right to an answer that invokes nothing, while the policy is known at all.
+
+        Raises:
+            Refused: the lease is over.
+        """
+        if self.snapshot is None or not self.replica.may_serve(lease.now(), self.snapshot.longest_stale):
+            raise Refused(self.stale())
+        return self.snapshot.look()
+
+    def availability(self, caller: Caller, on_behalf_of: Caller | None = None) -> bytes:
+        """What a caller may use, as JSON.
+
+        Raises:
+            Refused: the lease is over.
+        """
+        self.look()
+        assert self.snapshot is not None
+        models = availability(self.snapshot, caller, self.providers, on_behalf_of)
+        return orjson.dumps({"gateway": self.snapshot.document.gateway, "revision": self.revision, "models": models})
 
     def may_look_up(self) -> bool:
         """Whether Redis may be asked who somebody is: one that this replica has no lease from may be another."""
@@ -310,6 +339,8 @@ class Gate:
         now = monotonic()
         provider = line["provider"]
         self._count(provider, line["model"], line["decision"], line["reason"])
+        if line["decision"] == "permit" and exchange.caller is not None and line["model"]:
+            self.traffic.add(exchange.caller.id, line["model"])
         if line["would_deny"]:
             labels = (self._model(line["model"]), line["would_deny"])
             self.counters.add("portcullis_would_deny_total", labels)
@@ -322,7 +353,15 @@ class Gate:
             self.counters.observe("portcullis_upstream_duration_seconds", (provider,), lasted)
             line["first_byte_ms"] = round(waited * 1000, 2)
         line["duration_ms"] = round((now - exchange.began_at) * 1000, 2)
+        if line["decision"] == "deny":
+            self._keep_refusal(exchange.request_id, line)
         self._write_log(line, exchange.request_id)
+
+    def _keep_refusal(self, request_id: str, line: dict[str, Any]) -> None:
+        """Remember why, for whoever asks by the request's id; the oldest are forgotten."""
+        self.refusals[request_id] = {"request_id": request_id, "time": time(), "revision": self.revision, **line}
+        if len(self.refusals) > KEEP_REFUSALS:
+            self.refusals.popitem(last=False)
 
     def _count(self, provider: str | None, model: str | None, decision: str, reason: str | None) -> None:
         labels = (provider or "", self._model(model), decision, reason or "")

@@ -17,7 +17,7 @@ import structlog
 import uvloop
 from redis.exceptions import RedisError
 
-from gateway import __version__
+from gateway import __version__, tasks
 from gateway.channel import open_channel
 from gateway.enforcement.agent import Agent
 from gateway.enforcement.connection import FEED_BLOCK_MS, connect
@@ -27,10 +27,12 @@ from gateway.identity.directory import Directory
 from gateway.identity.records import CallerRecord
 from gateway.observability import logs
 from gateway.observability.request_log import RequestLog
+from gateway.observability.traffic import bucket, flush
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.gate import Gate
 from gateway.settings import Settings, load
 
+TRAFFIC_SECONDS = 5.0
 SYNC_SECONDS = 10.0
 """How long a worker waits for its first lease before it listens all the same, to refuse with an explanation."""
 
@@ -83,9 +85,11 @@ class Worker:
             lambda: ClientConnection(self._gate), host.strip("[]"), int(port), reuse_port=True, backlog=4096
         )
         self._gate.sweep()
+        flushing = tasks.spawn(self._flush_traffic(), "traffic")
         channel.tell("listening")
         await self._leaving.wait()
         await self._leave(server)
+        await tasks.cancel(flushing)
 
     async def _first_lease(self) -> None:
         try:
@@ -112,8 +116,22 @@ class Worker:
         match message.get("call"):
             case "metrics":
                 return [*self._agent.samples(), *self._gate.samples(self._name)]
+            case "refusal":
+                return self._gate.refusals.get(message["request_id"])
             case _:
                 return None
+
+    async def _flush_traffic(self) -> None:
+        """Write down who used what, every few seconds; while Redis is away it gathers, bounded."""
+        keys = Keys(self._settings.redis.prefix)
+        while True:
+            await asyncio.sleep(TRAFFIC_SECONDS)
+            counts = self._gate.traffic.take()
+            try:
+                await flush(self._commands, keys.traffic(bucket()), counts)
+            except (RedisError, OSError, TimeoutError):
+                for (caller, model), count in counts.items():
+                    self._gate.traffic.add(caller, model, count)
 
 
 def _log_fd(settings: Settings) -> int:
