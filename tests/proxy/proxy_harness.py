@@ -46,7 +46,8 @@ class Door:
         }
         self.settings = Settings(state_dir=state_dir, providers=providers, proxy=proxy)
         self.records = {
-            fingerprint(secret): caller_record(name, secret) for name, secret in (("alice", "pc-alice"), ("bob", "pc-bob"))
+            fingerprint(secret): caller_record(name, secret)
+            for name, secret in (("alice", "pc-alice"), ("bob", "pc-bob"))
         }
         self.replica = Replica("incarnation")
         self.revision = 0
@@ -301,11 +302,18 @@ def post(
     """A request."""
     if body is None:
         body = json.dumps({"model": model, **fields}).encode()
-    lines = [f"POST {path} HTTP/{version}", "Host: gate", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+    lines = [
+        f"POST {path} HTTP/{version}",
+        "Host: gate",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    ]
     lines += [f"Authorization: Bearer {key}"] if key else []
     return "\r\n".join([*lines, *headers, "", ""]).encode() + body
 
 
 def get(path: str, *headers: str, key: str = "pc-alice") -> bytes:
     """A request without a body."""
-    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: gate", f"Authorization: Bearer {key}", *headers, "", ""]).encode()
+    return "\r\n".join(
+        [f"GET {path} HTTP/1.1", "Host: gate", f"Authorization: Bearer {key}", *headers, "", ""]
+    ).encode()

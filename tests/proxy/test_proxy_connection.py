@@ -147,7 +147,7 @@ NOT_HTTP = {
     "encoded path": b"GET /openai/v1/%6dodels HTTP/1.1\r\nHost: gate\r\n\r\n",
     "length and chunks": post(headers=("Transfer-Encoding: chunked",)),
     "two lengths": post(headers=("Content-Length: 20",)),
-    "signed length": b"POST /openai/v1/chat/completions HTTP/1.1\r\nHost: gate\r\nContent-Length: +5\r\n\r\n{\"a\":",
+    "signed length": b'POST /openai/v1/chat/completions HTTP/1.1\r\nHost: gate\r\nContent-Length: +5\r\n\r\n{"a":',
     "gzip, chunked": b"POST /x HTTP/1.1\r\nHost: gate\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "chunked, gzip": b"POST /x HTTP/1.1\r\nHost: gate\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
     "chunked in HTTP/1.0": b"POST /x HTTP/1.0\r\nHost: gate\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -236,10 +236,7 @@ async def test_a_large_body_is_refused_before_a_byte_goes_on(open_door, connect,
     client = await connect(door)
     framing = "Transfer-Encoding: chunked" if chunks else "Content-Length: 2000"
     client.send(
-        "\r\n".join(
-            ["POST /openai/v1/chat/completions HTTP/1.1", "Host: gate", "Content-Type: application/json",
-             "Authorization: Bearer pc-alice", framing, "", ""]
-        ).encode()
+        f"POST /openai/v1/chat/completions HTTP/1.1\r\nHost: gate\r\nContent-Type: application/json\r\nAuthorization: Bearer pc-alice\r\n{framing}\r\n\r\n".encode()
     )  # fmt: skip
     for piece in pieces:
         client.send(chunked(piece) if chunks else piece)

@@ -34,7 +34,14 @@ async def test_a_permitted_request_is_written_anew(client, provider):
         post(
             "/openai/v1/chat/completions?api-version=1",
             body=body,
-            headers=("X-Stainless-Lang: python", "X-B: 1", "x-b: 2", "Accept: */*", "Accept-Encoding: gzip", "TE: trailers"),
+            headers=(
+                "X-Stainless-Lang: python",
+                "X-B: 1",
+                "x-b: 2",
+                "Accept: */*",
+                "Accept-Encoding: gzip",
+                "TE: trailers",
+            ),
         ),
     )
     assert request.start == b"POST /openai/v1/chat/completions?api-version=1 HTTP/1.1"
@@ -386,7 +393,9 @@ async def test_a_strict_model_waits_before_the_others(open_door, connect, provid
     assert response.status == 200
 
 
-async def test_the_policy_is_asked_again_when_a_connection_had_to_be_waited_for(door, client, provider, until, monkeypatch):
+async def test_the_policy_is_asked_again_when_a_connection_had_to_be_waited_for(
+    door, client, provider, until, monkeypatch
+):
     pool = door.gate.providers["openai"].pool
     waiting, really_connect = [], pool.connect
     monkeypatch.setattr(pool, "connect", waiting.append)
@@ -421,7 +430,11 @@ async def test_a_stream_arrives_event_by_event(client, provider):
 
 
 async def test_trailers_of_the_provider_are_dropped(client, provider):
-    answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + chunked(b"x") + b"0\r\nX-Late: 1\r\nPortcullis-Revision: 9\r\n\r\n"
+    answer = (
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+        + chunked(b"x")
+        + b"0\r\nX-Late: 1\r\nPortcullis-Revision: 9\r\n\r\n"
+    )
     client.send(post())
     upstream = await provider.accept()
     await upstream.message()
@@ -547,7 +560,12 @@ async def test_a_refusal_is_recorded_with_its_cause(client, door):
     door.close_models("gpt-5.4")
     await client.ask(post())
     (line,) = door.lines
-    assert (line["decision"], line["reason"], line["restriction"], line["status"]) == ("deny", "model_offline", "h-1", 403)
+    assert (line["decision"], line["reason"], line["restriction"], line["status"]) == (
+        "deny",
+        "model_offline",
+        "h-1",
+        403,
+    )
     assert door.counts["portcullis_blocked_total"] == 1
 
 

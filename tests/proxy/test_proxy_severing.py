@@ -373,7 +373,9 @@ async def test_the_leases_end_cuts_what_may_finish_too(client, provider, door):
     assert door.replica.draining == 0
 
 
-async def test_what_waits_for_a_connection_may_not_finish_what_it_never_began(door, client, provider, until, monkeypatch):
+async def test_what_waits_for_a_connection_may_not_finish_what_it_never_began(
+    door, client, provider, until, monkeypatch
+):
     pool = door.gate.providers["openai"].pool
     waiting, really_connect = [], pool.connect
     monkeypatch.setattr(pool, "connect", waiting.append)

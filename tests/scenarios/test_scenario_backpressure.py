@@ -6,8 +6,8 @@ import socket
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import new_system, until
 from raw import request
+from system import new_system, until
 
 BODY = {"model": "claude-opus-4-5", "max_tokens": 9, "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
 # Each stream would be 40 MB, at 40 KB an event as fast as it is taken.

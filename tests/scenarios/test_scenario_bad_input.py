@@ -4,8 +4,8 @@ import asyncio
 import json
 
 import pytest
-from conftest import new_system
 from raw import request, send
+from system import new_system
 
 GOOD = {"model": "gpt-5.4", "messages": [{"role": "user", "content": "Hi"}]}
 PATH = "/openai/v1/chat/completions"
@@ -28,8 +28,7 @@ def module_system():
 def post(body=GOOD, path: str = PATH, drop: tuple[str, ...] = (), **headers: str) -> bytes:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    data = request(path, data, {k: v for k, v in {**AUTH, **named}.items() if k not in drop})
-    return data
+    return request(path, data, {k: v for k, v in {**AUTH, **named}.items() if k not in drop})
 
 
 def chunked(*chunks: bytes, end: bytes = b"0\r\n\r\n") -> bytes:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from system import ROOT
 
 
 @pytest.fixture
@@ -36,14 +36,14 @@ def lines_to_paste(printed: str) -> list[str]:
 
 
 def paste(command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
-    )
+    return subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
 
 
 def test_what_the_demo_prints_can_be_pasted(demo):
     stream, offline, sdk, online = lines_to_paste(demo)
-    streaming = subprocess.Popen(["bash", "-c", f"exec {stream.strip()}"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    streaming = subprocess.Popen(
+        ["bash", "-c", f"exec {stream.strip()}"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert streaming.stdout.readline().startswith(b"event: message_start")
     killed = paste(offline)
     assert killed.returncode == 0, killed.stderr
@@ -65,6 +65,14 @@ def test_what_the_demo_prints_can_be_pasted(demo):
 
 def test_the_demo_refuses_to_listen_anywhere_else():
     env = dict(os.environ) | {"PORTCULLIS_PROXY__LISTEN": "0.0.0.0:0"}
-    done = subprocess.run([sys.executable, "-m", "gateway.cli", "demo"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway.cli", "demo"],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     assert done.returncode == 1
     assert "loopback only" in done.stderr

@@ -5,8 +5,8 @@ import os
 import signal
 
 import anthropic
-from conftest import System, until
 from raw import ask
+from system import ROOT, System, until
 
 BODY = {"model": "claude-opus-4-5", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
 PATH = "/anthropic/v1/messages"
@@ -106,7 +106,7 @@ async def test_a_redis_that_comes_back_empty_reopens_nothing(fresh_system):
     await until(refused, "everything refused", 20)
     said = system.run("init", "--seeds", str(system.directory / "none"), code=None)
     assert "restore" not in said, "seeds that are not there restore nothing"
-    said = system.run("init", "--seeds", str(__import__("conftest").ROOT / "seeds"))
+    said = system.run("init", "--seeds", str(ROOT / "seeds"))
     assert "restore" in said
     await serves_again(system)
     replicas = (await system.ask_admin("GET", "/api/v1/policy")).json

@@ -162,8 +162,7 @@ async def test_three_hundred_streams_half_of_them_cut(system):
     assert receipt["enforced"]
     assert receipt["streams_cut"] >= 150
     raised = await sdk
-    assert isinstance(raised, anthropic.APIStatusError | anthropic.APIConnectionError | Exception)
-    assert raised is not None
+    assert raised is not None, "the SDK took a cut for an end"
     await asyncio.gather(*tasks)
 
     endings = {}

@@ -175,7 +175,7 @@ def test_a_truncated_stream_is_truncated_for_the_client_too(module_system):
         with (
             anthropic.Anthropic(**anthropic_kwargs(module_system, through)) as client,
             pytest.raises(Exception) as raised,
-        ):  # noqa: PT012
+        ):
             stream = client.messages.create(**CLAUDE, stream=True, extra_headers={**FAST, "X-Sim-Truncate": "5"})
             events.extend(dump(event) for event in stream)
         outcomes.append((events, type(raised.value)))

@@ -90,7 +90,7 @@ def until():
 
     async def wait(condition: Callable[[], object]) -> None:
         async with asyncio.timeout(PATIENCE):
-            while not condition():  # noqa: ASYNC110 - the record has no event to wait for
+            while not condition():
                 await asyncio.sleep(0.001)
 
     return wait
