@@ -10,6 +10,8 @@ from pathlib import Path
 
 import structlog
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from gateway.enforcement.connection import embedded_socket
@@ -92,13 +94,17 @@ class EmbeddedRedis:
     async def _answers(self) -> bool:
         if not self.socket.exists():
             return False
-        client = Redis(unix_socket_path=str(self.socket), socket_timeout=1.0)
+        client = self._client()
         try:
             return bool(await client.ping())
         except (RedisError, OSError):
             return False
         finally:
             await client.aclose()
+
+    def _client(self) -> Redis:
+        """A client that does not try again: redis-py does, ten times, for some seconds."""
+        return Redis(unix_socket_path=str(self.socket), socket_timeout=1.0, retry=Retry(NoBackoff(), 0))
 
     def _refuse_downgrade(self, server: Path) -> None:
         """An older server starts empty on a newer one's append-only file, silently."""
@@ -135,7 +141,7 @@ class EmbeddedRedis:
             self._process.terminate()
             await self._process.wait()
         elif self._process is None and await self._answers():
-            client = Redis(unix_socket_path=str(self.socket))
+            client = self._client()
             try:
                 await client.shutdown()
             except (RedisError, OSError):

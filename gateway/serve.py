@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from gateway import tasks
 from gateway.control.app import Context, build
+from gateway.control.scheduler import Scheduler
 from gateway.embedded import EmbeddedRedis
 from gateway.enforcement import scripts
 from gateway.enforcement.connection import FEED_BLOCK_MS, connect
@@ -72,6 +73,7 @@ class ControlProcess:
             await self._redis.start()
             self._background.append(tasks.spawn(self._redis.watch(), "redis-watch"))
         self._receipts.start()
+        self._background.append(tasks.spawn(Scheduler(self.store, self._receipts).run(), "scheduler"))
         self._supervisor.start()
         runner, admin = await self._serve_admin()
         try:

@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -32,6 +33,16 @@ def _address(value: str) -> str:
 def _identifier(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", value):
         raise ValueError("must be lower case letters, digits and -")
+    return value
+
+
+def _jwks_url(value: str) -> str:
+    parts = urlsplit(value)
+    loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if not parts.hostname or parts.username is not None or parts.fragment or re.search(r"\s", value):
+        raise ValueError("must be a URL without user or fragment")
+    if parts.scheme != "https" and not (parts.scheme == "http" and loopback):
+        raise ValueError("must begin with https:// (http:// on loopback only): who changes it makes callers")
     return value
 
 
@@ -106,7 +117,7 @@ class Redis(Section):
 class Provider(Section):
     """A configured upstream speaking a dialect."""
 
-    dialect: Literal["openai", "openai-compatible", "anthropic"]
+    dialect: Literal["openai", "openai-compatible", "anthropic"] = Field(description="How its API looks.")
     base_url: str = Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$", description="Scheme, host, and a path if any.")
     host: str | None = Field(default=None, description="A Host header that means this provider, without a path prefix.")
     credentials: Literal["replace", "forward"] = Field(
@@ -151,6 +162,34 @@ class Log(Section):
     file: Path | None = Field(default=None, description="Append there instead of standard output.")
 
 
+class Claims(Section):
+    """Which claims of a token say what. A claim that is missing is an attribute that is not known."""
+
+    subject: str = Field(default="sub", min_length=1, description="Who it is; must never be given to another.")
+    nationalities: str = Field(default="nationalities", min_length=1, description="Also under verified_claims.")
+    latest_nationality: str = Field(default="latest_nationality", min_length=1, description="As nationalities.")
+    permanent_residence: str = Field(default="permanent_residence", min_length=1, description="Countries.")
+    legal_status: str = Field(default="legal_status", min_length=1, description="As us-protected-individual.")
+    org: str = Field(default="org", min_length=1, description="The organisation.")
+
+
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
+"""Signatures with a public key only: a shared secret would let every verifier sign."""
+
+
+class Issuer(Section):
+    """An OpenID Connect issuer whose tokens are callers' credentials."""
+
+    issuer: str = Field(min_length=1, description="The claim iss, letter by letter.")
+    audience: str = Field(min_length=1, description="What the claim aud must be, or hold.")
+    jwks_url: Annotated[str, AfterValidator(_jwks_url)] = Field(description="Where its public keys are; https.")
+    algorithms: tuple[Algorithm, ...] = Field(
+        default=("RS256", "ES256", "EdDSA", "Ed25519"), min_length=1, description="How its tokens may be signed."
+    )
+    claims: Claims = Claims()
+    leeway: float = Field(default=30.0, ge=0, le=300, description="Seconds by which its clock and ours may differ.")
+
+
 class Settings(BaseSettings):
     """All settings of one ``portcullis serve``."""
 
@@ -170,6 +209,7 @@ class Settings(BaseSettings):
     signing: Signing = Signing()
     log: Log = Log()
     providers: dict[Name, Provider] = Field(default_factory=dict)
+    issuers: dict[Name, Issuer] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _hosts_are_unique(self) -> Self:
@@ -178,10 +218,21 @@ class Settings(BaseSettings):
             raise ValueError("providers: two of them have the same host")
         return self
 
+    @model_validator(mode="after")
+    def _issuers_are_unique(self) -> Self:
+        if len({section.issuer for section in self.issuers.values()}) != len(self.issuers):
+            raise ValueError("issuers: two of them have the same issuer")
+        return self
+
     @property
     def signing_key(self) -> Path:
         """The file of the control plane's private key."""
         return self.signing.key_file or self.state_dir / "signing.key"
+
+    @property
+    def pseudonym_key(self) -> Path:
+        """The file of the key that pseudonyms are made with; the same on every machine, or they differ."""
+        return self.state_dir / "pseudonym.key"
 
     @property
     def public_keys(self) -> tuple[Path, ...]:

@@ -87,7 +87,10 @@ class Supervisor:
         deaths = 0
         while not self._is_stopping():
             began = loop.time()
-            await self._run(child)
+            try:
+                await self._run(child)
+            except OSError as error:  # no descriptor or process to be had: later, perhaps
+                _log.error("worker_not_started", worker=child.index, error=str(error))
             if self._is_stopping():
                 return
             self.restarts += 1

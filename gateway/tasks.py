@@ -6,6 +6,8 @@ from typing import Any
 
 import structlog
 
+from gateway.errors import describe
+
 CANCEL_AGAIN_SECONDS = 0.2
 
 _running: set[asyncio.Task[Any]] = set()
@@ -23,7 +25,7 @@ def spawn(work: Coroutine[Any, Any, Any], name: str, *, awaited: bool = False) -
 def _done(task: asyncio.Task[Any]) -> None:
     _running.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("task_died", task=task.get_name(), error=f"{type(error).__name__}: {error}")
+        _log.error("task_died", task=task.get_name(), error=describe(error))
 
 
 async def cancel(*tasks: asyncio.Task[Any] | None) -> None:

@@ -27,6 +27,7 @@ from gateway.enforcement.memory import recall, remember
 from gateway.enforcement.records import Records
 from gateway.enforcement.replica import Fenced, Gap, Gone, Renewal, Replica, State
 from gateway.enforcement.signing import ForgedError, Verifier
+from gateway.errors import describe
 from gateway.identity.directory import UNKNOWN, Unknown
 from gateway.observability.metrics import Sample
 from gateway.policy.caller import Caller
@@ -179,7 +180,7 @@ class Agent:
             if error is None:
                 self._log.info(event, revision=self.replica.position and self.replica.position.rev)
             else:
-                self._log.error(event, error=f"{type(error).__name__}: {error}")
+                self._log.error(event, error=describe(error))
 
     # ------------------------------------------------------------------ reading
 
@@ -188,7 +189,7 @@ class Agent:
             return []
         last = f"{self.replica.position.rev}-0"
         answer = await self._feed.xread({self._keys.log: last}, count=_FEED_BATCH, block=FEED_BLOCK_MS)
-        return [fields[b"entry"] for _, entries in answer or () for _, fields in entries]
+        return [fields.get(b"entry", b"") for _, entries in answer or () for _, fields in entries]
 
     async def _catch_up(self) -> None:
         """Read on from where the replica stands, as a renewal's STALE asks for."""
@@ -199,7 +200,7 @@ class Agent:
         if not entries or entries[0][0] != start.encode():
             await self._synchronise()
         else:
-            await self._advance([fields[b"entry"] for _, fields in entries])
+            await self._advance([fields.get(b"entry", b"") for _, fields in entries])
 
     async def _advance(self, sealed: list[bytes]) -> None:
         """Apply contiguous entries: load first, then one synchronous callback, then acknowledge."""
@@ -226,7 +227,7 @@ class Agent:
             stored = await self._commands.xrange(self._keys.log, min=f"{rev}-0", max=f"{rev}-0")
             if not stored:
                 raise Fenced(f"revision {rev} has no entry in the log")
-            sealed = stored[0][1][b"entry"]
+            sealed = stored[0][1].get(b"entry", b"")
             entry = read_entry(sealed, self._verifier)
             if (entry.epoch, entry.rev, entry.hash) != (cur[b"epoch"].decode(), rev, cur[b"hash"].decode()):
                 raise Fenced(f"revision {rev} is not what its log entry says")
@@ -322,6 +323,7 @@ class Agent:
                 renewal.nonce,
                 platform.node(),
                 self._version,
+                ",".join(map(str, renewal.finishing)),
             ],
         )
         return answer[0].decode(), answer[1].decode()

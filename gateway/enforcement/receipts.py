@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from gateway import tasks
 from gateway.enforcement import lease, scripts
 from gateway.enforcement.connection import FEED_BLOCK_MS, Client
+from gateway.enforcement.signing import ForgedError
 from gateway.enforcement.store import Committed, Store
 from gateway.policy.document import canonical
 
@@ -35,6 +36,7 @@ class Basis(StrEnum):
     ALL_ACKED = "all_acked"
     LEASE_EXPIRY = "lease_expiry"
     NO_REPLICAS = "no_replicas"
+    LOST = "lost"
 
 
 @dataclass(slots=True)
@@ -64,7 +66,7 @@ class Member:
             self.applied = True
             self.streams_cut = max(0, said["streams_cut"] - self.cut_before)
             self.draining = said["draining"]
-            if said["swept"] >= rev:
+            if str(rev) not in said.get("finishing", "").split(","):
                 self.state, self.ms = "acked", ms
 
     def view(self) -> dict[str, Any]:
@@ -229,11 +231,14 @@ class Receipts:
             receipt.expire()
         if not (receipt.complete or overdue):
             return
-        same_primary = await self._same_primary(receipt)
-        if receipt.complete and same_primary:
+        stands = await self._history_stands(receipt)
+        if overdue and stands is False:
+            _log.critical("revision_lost", revision=receipt.revision)
+            receipt.close(Basis.LOST, now)
+        elif receipt.complete and stands:
             expired = any(member.state == "expired" for member in receipt.members.values())
             receipt.close(Basis.LEASE_EXPIRY if expired else Basis.ALL_ACKED, lease.now())
-        elif overdue and not same_primary:
+        elif overdue and stands is None:
             receipt.close(Basis.LEASE_EXPIRY, now)
 
     async def _refresh(self, receipt: Receipt) -> None:
@@ -243,18 +248,21 @@ class Receipts:
         except (RedisError, OSError, TimeoutError):
             pass  # the leases run out without Redis too
 
-    async def _same_primary(self, receipt: Receipt) -> bool:
-        """Whether Redis still has the history that the acks were given for; else only the leases' end counts."""
+    async def _history_stands(self, receipt: Receipt) -> bool | None:
+        """Whether Redis still has the revision: ``False`` if it tells another history, ``None`` if it cannot be asked.
+
+        By the entry's hash, not by the server's id: a restart that loses nothing changes nothing.
+        """
         try:
-            cur = await self._store.redis.hmget(self._store.keys.cur, "epoch", "rev")
-            info = await self._store.redis.info("replication")
+            epoch, rev = await self._store.redis.hmget(self._store.keys.cur, "epoch", "rev")
+            entry = await self._store.entry(receipt.revision)
         except (RedisError, OSError, TimeoutError):
+            return None
+        except ForgedError:
             return False
-        return (
-            cur[0] == receipt.committed.entry.epoch.encode()
-            and int(cur[1] or 0) >= receipt.revision
-            and info.get("master_replid") == receipt.committed.replid
-        )
+        committed = receipt.committed.entry
+        current = epoch == committed.epoch.encode() and int(rev or 0) >= committed.rev
+        return current and entry is not None and entry.hash == committed.hash
 
     async def _record(self, receipt: Receipt) -> None:
         """Keep it as evidence, before anybody is told."""

@@ -36,13 +36,17 @@ class Fenced(Exception):  # noqa: N818 - named as the state it leads to
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What a renewal says. ``nonce`` ties the answer to it."""
+    """What a renewal says. ``nonce`` ties the answer to it.
+
+    ``finishing``: the revisions that first denied something that may still finish; their receipts wait for it.
+    """
 
     nonce: str
     position: Position
     swept: int
     streams_cut: int
     draining: int
+    finishing: tuple[int, ...] = ()
 
 
 class Replica:
@@ -57,6 +61,7 @@ class Replica:
         self.position: Position | None = None
         self.streams_cut = 0
         self.draining = 0
+        self.finishing: tuple[int, ...] = ()
         self.remembered = remembered
         self._swept = 0
         self._renewed_at: float | None = None
@@ -115,9 +120,8 @@ class Replica:
             raise Gap
         self._pending = {known: at for known, at in self._pending.items() if now - at < 60}
         self._pending[nonce] = now
-        if not self.draining:
-            self._swept = self.position.rev
-        return Renewal(nonce, self.position, self._swept, self.streams_cut, self.draining)
+        self._swept = min((*(rev - 1 for rev in self.finishing), self.position.rev))
+        return Renewal(nonce, self.position, self._swept, self.streams_cut, self.draining, self.finishing)
 
     def answered(self, renewal: Renewal, status: str, nonce: str) -> None:
         """What Redis said to a renewal. Only an OK that carries its own nonce extends the lease.

@@ -53,7 +53,7 @@ return {'DONE'}
 """
 
 RENEW = """
--- KEYS: cur replicas acks   ARGV: member epoch rev hash swept streams_cut draining nonce host version
+-- KEYS: cur replicas acks   ARGV: member epoch rev hash swept streams_cut draining nonce host version finishing
 if redis.replicate_commands then redis.replicate_commands() end
 local cur = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'hash')
 local was = redis.call('HGET', KEYS[2], ARGV[1])
@@ -66,8 +66,10 @@ if rev > now or cur[3] ~= ARGV[4] then return {'FORK', ARGV[8], cur[2]} end
 local swept, draining = tonumber(ARGV[5]), tonumber(ARGV[7])
 redis.call('HSET', KEYS[2], ARGV[1], cjson.encode({
   rev = rev, hash = ARGV[4], swept = swept, renew_seq = last.renew_seq + 1,
-  streams_cut = tonumber(ARGV[6]), draining = draining, host = ARGV[9], version = ARGV[10]}))
-if last.rev ~= rev or last.swept ~= swept or last.draining ~= draining then
+  streams_cut = tonumber(ARGV[6]), draining = draining, host = ARGV[9], version = ARGV[10],
+  finishing = ARGV[11] or ''}))
+local told = last.rev == rev and last.swept == swept and last.draining == draining
+if not told or (last.finishing or '') ~= (ARGV[11] or '') then
   redis.call('XADD', KEYS[3], 'MAXLEN', '~', '10000', '*', 'member', ARGV[1], 'rev', ARGV[3],
     'swept', ARGV[5], 'streams_cut', ARGV[6], 'draining', ARGV[7])
 end

@@ -39,6 +39,6 @@ def gateway_credential(
 
 
 def _without_scheme(value: bytes, scheme: bytes) -> bytes:
-    if value[: len(scheme)].lower() == scheme.lower():
+    if (value + b" ")[: len(scheme)].lower() == scheme.lower():  # an SDK without a key sends the scheme alone
         return value[len(scheme) :].strip()
     return value

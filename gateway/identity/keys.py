@@ -6,8 +6,9 @@ They carry 256 random bits, so that a fast hash is enough (NIST SP 800-63B, 5.1.
 import secrets
 from hashlib import sha256
 
-MAX_CREDENTIAL = 4096
-"""Characters. Longer ones are refused unread; RFC 6750 tokens in practice stay below 2 KiB."""
+MAX_CREDENTIAL = 8192
+"""Characters. Longer ones are refused unread. Tokens with many claims exceed 4 KiB, and 8 KiB is what nginx and
+Apache take as one header."""
 
 
 def new_key(prefix: str) -> tuple[str, str]:

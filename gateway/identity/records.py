@@ -33,12 +33,13 @@ class Key(Part):
 
 
 class Attributes(Part):
-    """What is known about a person. A field left out is not known."""
+    """What is known about a person. A field left out is not known; from ``expires`` on nothing is."""
 
     nationality: Countries | None = None
     latest_nationality: Countries | None = None
     permanent_residence: frozenset[str] | None = None
     legal_status: frozenset[Identifier] | None = None
+    expires: AwareDatetime | None = None
 
 
 class CallerRecord(Part):
@@ -63,7 +64,8 @@ class CallerRecord(Part):
             permanent_residence=known.permanent_residence,
             legal_status=known.legal_status,
         )
-        return Caller(self.id, facts, self.pseudonym)
+        expires = None if known.expires is None else known.expires.timestamp()
+        return Caller(self.id, facts, self.pseudonym, expires)
 
     def holds(self, fingerprint: str) -> bool:
         """Whether a key is one of this caller's. Fingerprints are no secrets: a plain comparison will do."""

@@ -1,6 +1,7 @@
 """One canonical JSON line per request, written in batches by a thread, so that a slow reader never stops the loop."""
 
 import asyncio
+import contextlib
 import os
 import queue
 import threading
@@ -45,9 +46,10 @@ class RequestLog:
             self.dropped += len(lines)
 
     def close(self, wait_seconds: float = 1.0) -> None:
-        """Write what is left, for at most a second."""
+        """Write what is left, but do not wait long for a reader that takes nothing."""
         self.flush()
-        self._queue.put(None)
+        with contextlib.suppress(queue.Full):  # nobody reads, and nobody will
+            self._queue.put(None, timeout=wait_seconds)
         self._thread.join(wait_seconds)
 
     def _write(self) -> None:

@@ -8,20 +8,26 @@ As data::
     {"term": "us-person"}   {"all": […]}   {"any": […]}   {"not": {…}}   {"everyone": true}
 
 A test of an attribute that is not known is neither true nor false. Compiled, a condition is a tree of ``Node``;
-equal conditions are one node, so that a policy of many directives asks each question once per profile.
+equal conditions are one node.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from graphlib import CycleError, TopologicalSorter
+from operator import attrgetter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from gateway.policy.caller import Subject
+from gateway.policy.caller import Kind, Subject
 from gateway.policy.truth import Truth, both, either, negate
 
 MAX_DEPTH = 32
 """Nesting of conditions, terms unfolded. Orders of the past needed four."""
+
+MAX_PARTS = 1_000
+"""Parts of a condition, terms unfolded: terms that name terms twice double at each step. Orders needed twenty."""
 
 Value = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 Attribute = Literal[
@@ -44,6 +50,10 @@ class ConditionError(Exception):
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def _is_one(self) -> bool:
+        """Whether exactly one field is given, and is not null."""
+        return [getattr(self, name) is None for name in self.model_fields_set] == [False]
+
 
 class Test(_Part):
     """A test of one attribute, a set: exactly one operator with its values, ``group:`` names countries."""
@@ -57,7 +67,7 @@ class Test(_Part):
 
     @model_validator(mode="after")
     def _one_operator(self) -> Self:
-        if len(self.model_fields_set) != 1:
+        if not self._is_one():
             raise ValueError("exactly one of any_of, all_of, none_of, subset_of is needed")
         return self
 
@@ -83,7 +93,7 @@ class Condition(_Part):
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
-        if len(self.model_fields_set) != 1:
+        if not self._is_one():
             raise ValueError("a condition has exactly one key, e.g. {'nationality': {'any_of': ['CN']}}")
         return self
 
@@ -106,15 +116,25 @@ class Term(_Part):
 # ------------------------------------------------------------------------------------------------ compiled
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Node:
-    """A compiled condition. ``words`` says it for people; ``parts`` are what it is made of."""
+    """A compiled condition. ``words`` says it for people; ``parts`` are what it is made of.
+
+    ``depth`` and ``size`` count them, terms unfolded. A compiler makes one node of equal conditions, so that nodes
+    are told apart by identity.
+    """
 
     words: str
-    evaluate: Callable[[Subject], Truth] = field(compare=False, repr=False)
+    evaluate: Callable[[Subject], Truth] = field(repr=False)
     parts: tuple["Node", ...] = ()
     atom: "Atom | None" = None
     term: str | None = None
+    depth: int = field(init=False, default=1)
+    size: int = field(init=False, default=1)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "depth", 1 + max((part.depth for part in self.parts), default=0))
+        object.__setattr__(self, "size", 1 + sum(part.size for part in self.parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,66 +147,78 @@ class Atom:
 
     def holds(self, known: frozenset[str]) -> bool:
         """Whether a known set passes."""
+        test, when = self.test()
+        return test(known) is when
+
+    def test(self) -> tuple[Callable[[frozenset[str]], bool], bool]:
+        """A function of a known set, and what it says of one that passes: this is where decisions spend their time."""
         match self.operator:
             case "any_of":
-                return not self.values.isdisjoint(known)
+                return self.values.isdisjoint, False
             case "all_of":
-                return self.values <= known
+                return self.values.issubset, True
             case "none_of":
-                return self.values.isdisjoint(known)
+                return self.values.isdisjoint, True
             case "subset_of":
-                return known <= self.values
+                return self.values.issuperset, True
 
 
 class Compiler:
     """Compiles the conditions of one policy; equal ones to the same node."""
 
     def __init__(self, groups: Mapping[str, Group], terms: Mapping[str, Term]) -> None:
-        self._groups = groups
-        self._terms = terms
         self._nodes: dict[Any, Node] = {}
         self._countries: dict[str, frozenset[str]] = {}
-        for name in groups:
-            self._countries[name] = self._unfold(name, ())
-        for name in terms:
-            self._term(name, f"terms.{name}", ())
+        self._terms: dict[str, Node] = {}
+        named = {name: _groups_in(group) for name, group in groups.items()}
+        for name in _in_order("groups", named):
+            self._countries[name] = self._values(groups[name].countries, f"groups.{name}.countries", countries=True)
+        named = {name: list(_terms_in(term.condition)) for name, term in terms.items()}
+        for name in _in_order("terms", named):
+            self._terms[name] = self._term(name, self.compile(terms[name].condition, f"terms.{name}.condition"))
 
-    def compile(self, condition: Condition, path: str, trail: tuple[str, ...] = ()) -> Node:
+    def compile(self, condition: Condition, path: str, depth: int = 1) -> Node:
         """A condition's node.
 
         Raises:
-            ConditionError: it names a group or term that does not exist, or one that leads back to itself.
+            ConditionError: it names a group or term that does not exist, a value that cannot be, or is too large.
         """
-        if path.count(".") > 3 * MAX_DEPTH or len(trail) > MAX_DEPTH:
-            raise ConditionError(f"{path}: nested deeper than {MAX_DEPTH}")
+        node = self._form(condition, path, depth) if depth <= MAX_DEPTH else None
+        if node is None or node.depth > MAX_DEPTH:
+            raise ConditionError(f"{path}: nested deeper than {MAX_DEPTH}, terms unfolded")
+        if node.size > MAX_PARTS:
+            raise ConditionError(f"{path}: more than {MAX_PARTS} parts, terms unfolded")
+        return node
+
+    def _form(self, condition: Condition, path: str, depth: int) -> Node:
         (form,) = condition.model_fields_set
         value = getattr(condition, form)
-        if form == "everyone":
-            return self._keep("everyone", lambda: Node("everyone", lambda _: True))
-        if form == "term":
-            return self._term(value, f"{path}.term", trail)
-        if form == "not_":
-            return self._negated(self.compile(value, f"{path}.not", trail))
-        if form in ("all", "any"):
-            parts = tuple(self.compile(part, f"{path}.{form}[{i}]", trail) for i, part in enumerate(value))
-            return self._combined(form, parts)
-        return self._atom(form, value, f"{path}.{form}")
+        match form:
+            case "everyone":
+                return self._keep("everyone", lambda: Node("everyone", lambda _: True))
+            case "term":
+                if value not in self._terms:
+                    raise ConditionError(f"{path}.term: there is no term {value!r}")
+                return self._terms[value]
+            case "not_":
+                return self._negated(self.compile(value, f"{path}.not", depth + 1))
+            case "all" | "any":
+                parts = (self.compile(part, f"{path}.{form}[{i}]", depth + 1) for i, part in enumerate(value))
+                return self._combined(form, tuple(parts))
+            case _:
+                return self._atom(form, value, f"{path}.{form}")
 
     # -------------------------------------------------------------- forms
 
-    def _term(self, name: str, path: str, trail: tuple[str, ...]) -> Node:
-        if name in trail:
-            raise ConditionError(f"{path}: the term {name!r} leads back to itself: {' → '.join((*trail, name))}")
-        term = self._terms.get(name)
-        if term is None:
-            raise ConditionError(f"{path}: there is no term {name!r}")
-        inner = self.compile(term.condition, f"terms.{name}.condition", (*trail, name))
+    def _term(self, name: str, inner: Node) -> Node:
+        """What is known of the subject itself comes first; where that leaves it open, its organisation's word."""
+        own = inner.evaluate
 
         def evaluate(subject: Subject) -> Truth:
-            attested = subject.attested.get(name)
-            return inner.evaluate(subject) if attested is None else attested
+            truth = own(subject)
+            return subject.attested.get(name) if truth is None else truth
 
-        return self._keep(("term", name), lambda: Node(name, evaluate, (inner,), term=name))
+        return Node(name, evaluate, (inner,), term=name)
 
     def _negated(self, part: Node) -> Node:
         inner = part.evaluate
@@ -194,21 +226,24 @@ class Compiler:
 
     def _combined(self, form: str, parts: tuple[Node, ...]) -> Node:
         join, word = (both, " and ") if form == "all" else (either, " or ")
-        inner = tuple(part.evaluate for part in parts)
+        evaluate = partial(join, tuple(part.evaluate for part in parts))
         words = "(" + word.join(part.words for part in parts) + ")"
-        return self._keep((form, parts), lambda: Node(words, lambda s: join(e(s) for e in inner), parts))
+        return self._keep((form, parts), lambda: Node(words, evaluate, parts))
 
     def _atom(self, attribute: str, test: Test, path: str) -> Node:
         (operator,) = test.model_fields_set
         named = getattr(test, operator)
         values = self._values(named, f"{path}.{operator}", countries=attribute in _OF_COUNTRIES)
+        if attribute == "kind" and not values <= _KINDS:
+            raise ConditionError(f"{path}.{operator}: a kind is {' or '.join(sorted(_KINDS))}")
         atom = Atom(attribute, operator, values)  # type: ignore[arg-type]
         words = f"{attribute.replace('_', ' ')} {operator.replace('_', ' ')} {', '.join(named)}"
-        holds = atom.holds
+        known_of = attrgetter(attribute)
+        holds, when = atom.test()
 
         def evaluate(subject: Subject) -> Truth:
-            known: frozenset[str] | None = getattr(subject, attribute)
-            return None if known is None else holds(known)
+            known: frozenset[str] | None = known_of(subject)
+            return None if known is None else holds(known) is when
 
         return self._keep(atom, lambda: Node(words, evaluate, atom=atom))
 
@@ -234,23 +269,29 @@ class Compiler:
                 values.add(name)
         return frozenset(values)
 
-    def _unfold(self, name: str, trail: tuple[str, ...]) -> frozenset[str]:
-        if name in trail:
-            raise ConditionError(f"groups.{trail[-1]}: {name!r} leads back to itself: {' → '.join((*trail, name))}")
-        group = self._groups.get(name)
-        if group is None:
-            raise ConditionError(f"groups.{trail[-1]}.countries: there is no group {name!r}")
-        countries: set[str] = set()
-        for i, country in enumerate(group.countries):
-            if country.startswith("group:"):
-                countries |= self._unfold(country.removeprefix("group:"), (*trail, name))
-            elif is_country(country):
-                countries.add(country)
-            else:
-                raise ConditionError(f"groups.{name}.countries[{i}]: {country!r} is no country (ISO 3166-1 alpha-2)")
-        return frozenset(countries)
+
+def _in_order(what: str, named: Mapping[str, Iterable[str]]) -> list[str]:
+    """Groups, or terms, each after those that it names."""
+    try:
+        return [name for name in TopologicalSorter(named).static_order() if name in named]
+    except CycleError as error:
+        circle = error.args[1][::-1]
+        raise ConditionError(f"{what}.{circle[0]}: leads back to itself: {' → '.join(circle)}") from None
 
 
+def _groups_in(group: Group) -> list[str]:
+    return [country.removeprefix("group:") for country in group.countries if country.startswith("group:")]
+
+
+def _terms_in(condition: Condition) -> Iterator[str]:
+    if condition.term is not None:
+        yield condition.term
+    negated = () if condition.not_ is None else (condition.not_,)
+    for part in (*negated, *(condition.all or ()), *(condition.any or ())):
+        yield from _terms_in(part)
+
+
+_KINDS = frozenset(str(kind) for kind in Kind)
 _OF_COUNTRIES = frozenset(("nationality", "latest_nationality", "permanent_residence", "org_country"))
 
 

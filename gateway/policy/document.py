@@ -5,7 +5,7 @@ the path of the mistake. ``canonical`` gives the bytes that are hashed and signe
 """
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
 from typing import Annotated, Any, Literal, Self
@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.policy.conditions import Compiler, Condition, ConditionError, Group, Term
+from gateway.policy.conditions import Compiler, Condition, ConditionError, Group, Term, is_country
 from gateway.policy.names import valid_pattern, well_formed
 
 SCHEMA: Literal[1] = 1
@@ -125,7 +125,10 @@ class State(StrEnum):
 
 
 class Directive(Part):
-    """A conditional restriction: it applies where ``who`` is true or not known, and no ``except`` is true."""
+    """A conditional restriction: it applies where ``who`` is true or not known, and no ``except`` is true.
+
+    ``begun`` is set by the commit that the beginning of its window gets.
+    """
 
     models: tuple[Pattern, ...] = Field(min_length=1, max_length=1000)
     who: Condition
@@ -136,6 +139,7 @@ class Directive(Part):
     public_message: Text | None = None
     note: Text | None = None
     state: State = State.DRAFT
+    begun: bool = False
     by: Identifier
     at: AwareDatetime
 
@@ -218,6 +222,8 @@ class Document(Part):
         except ConditionError as error:
             raise ValueError(str(error)) from None
         for org_id, org in self.orgs.items():
+            if org.country is not None and not is_country(org.country):
+                raise ValueError(f"orgs.{org_id}.country: {org.country!r} is no country (ISO 3166-1 alpha-2)")
             for term in org.attestation.terms if org.attestation else ():
                 if term not in self.terms:
                     raise ValueError(f"orgs.{org_id}.attestation.terms: there is no term {term!r}")
@@ -272,4 +278,4 @@ def digest(data: bytes) -> str:
 
 def rfc3339(moment: datetime) -> str:
     """The time as clients read it: UTC, seconds, ``Z``."""
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -45,6 +45,15 @@ def valid_pattern(pattern: str) -> bool:
     return _PATTERN.fullmatch(pattern) is not None
 
 
+_KINDS = ("family:", "tag:", "provider:")
+_WILDCARD = re.compile(r"[*?]")
+
+
+def literal_start(pattern: str) -> str:
+    """What every id begins with that a pattern can mean."""
+    return "" if pattern.startswith(_KINDS) else _WILDCARD.split(pattern, maxsplit=1)[0]
+
+
 def covers(pattern: str, model_id: str, family: str | None, tags: frozenset[str], providers: frozenset[str]) -> bool:
     """Whether a pattern means this model."""
     kind, _, value = pattern.partition(":")

@@ -5,8 +5,9 @@ of it the replica refuses what its lease no longer covers.
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -15,8 +16,8 @@ from gateway.policy.caller import Caller, Kind, Subject, subject
 from gateway.policy.conditions import Compiler, Node
 from gateway.policy.decision import Decision, Deny, Permit, Reason, Scope
 from gateway.policy.document import Directive, Document, EndUsers, Hold, Model, State, names_of, rfc3339
-from gateway.policy.names import covers, skeleton
-from gateway.policy.truth import Truth, either
+from gateway.policy.names import covers, literal_start, skeleton
+from gateway.policy.truth import Truth
 
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
@@ -52,14 +53,20 @@ class Rule:
     directive: Directive
     who: Node
     exceptions: tuple[Node, ...]
+    applies_to: Callable[[Subject], Truth] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        applies_to = self._unless_exempt if self.exceptions else self.who.evaluate
+        object.__setattr__(self, "applies_to", applies_to)
 
     def applies(self, subjects: tuple[Subject, ...]) -> Truth:
         """Whether it applies to any of those as whom a request is looked at; ``None`` where that is not settled."""
         if len(subjects) == 1:
             return self.applies_to(subjects[0])
-        return either(self.applies_to(subject) for subject in subjects)
+        verdicts = {self.applies_to(subject) for subject in subjects}
+        return True if True in verdicts else None if None in verdicts else False
 
-    def applies_to(self, subject: Subject) -> Truth:
+    def _unless_exempt(self, subject: Subject) -> Truth:
         """``who`` and no exception. An exception that is not known does not exempt, but leaves the question open."""
         verdict = self.who.evaluate(subject)
         if verdict is not False:
@@ -70,6 +77,14 @@ class Rule:
                 if exempt is None:
                     verdict = None
         return verdict
+
+
+class OnModel(NamedTuple):
+    """The directives on one model, in the order in which they speak; ``first`` leaves out who asks the same again."""
+
+    in_force: tuple[Rule, ...]
+    first: tuple[Rule, ...]
+    shadows: tuple[Rule, ...]
 
 
 _NOTHING: Mapping[str, bool] = MappingProxyType({})
@@ -94,7 +109,8 @@ class Snapshot:
         self.document = document
         self.revision = revision
         self._at = at or _END_OF_TIME
-        self.offline = _holds_by_model(document)
+        self._cover = Cover(document.models)
+        self.offline = _holds_by_model(document, self._cover)
         self.max_stale = {model_id: document.max_stale_of(model) for model_id, model in document.models.items()}
         ages = document.max_stale
         self.longest_stale = max(ages.default, ages.controlled, *self.max_stale.values(), 0.0)
@@ -104,6 +120,7 @@ class Snapshot:
         for model_id, model in document.models.items():
             self._index(model_id, model)
         self._memo: dict[Any, Decision] = {}
+        self._alternatives: dict[Any, list[str]] = {}
         self._compile_directives()
 
     def decide(self, caller: Caller, asked: Asked, on_behalf_of: Caller | None = None) -> Decision:
@@ -115,6 +132,8 @@ class Snapshot:
         decision = self._memo.get(key)
         if decision is None:
             decision = self._decide(caller, asked, on_behalf_of)
+            if any((asked.provider, name) not in self._exact for name in asked.names):
+                return decision  # a caller can make such names up for ever; those of the catalog are counted
             if len(self._memo) >= MEMO_LIMIT:
                 self._memo.clear()
             self._memo[key] = decision
@@ -143,13 +162,13 @@ class Snapshot:
         # 2. a hold
         for model_id in models:
             if model_id in self.offline:
-                return self._offline(model_id)
+                return self._hurried(self._offline(model_id), models, subjects)
 
         # 3. a directive in force that applies
         for model_id in models:
             deny = self._restricted(model_id, subjects)
             if deny is not None:
-                return deny
+                return self._hurried(deny, models, subjects)
 
         # 4. permitted
         return Permit(
@@ -179,13 +198,25 @@ class Snapshot:
                 order=first.order,
                 since=first.since,
                 message="The request names no model, and one it could mean is not available. Name the model.",
-                let_finish=first.let_finish,
+                let_finish=self._hurried(first, candidates, subjects).let_finish,
             )
         return Permit(
             models=(),
             revision=self.revision,
             max_stale=min((self.max_stale[m] for m in candidates), default=self.document.max_stale.controlled),
         )
+
+    def _hurried(self, deny: Deny, models: Iterable[str], subjects: tuple[Subject, ...]) -> Deny:
+        """The denial with the shortest grace of all that deny one of these models: one of them may be cut at once."""
+        if not deny.let_finish:
+            return deny
+        graces = [deny.let_finish]
+        for model_id in models:
+            if model_id in self.offline:
+                graces.append(self.offline[model_id].let_finish)
+            rules = self.rules(model_id)
+            graces += [rule.directive.in_flight.let_finish for rule in rules if rule.applies(subjects) is not False]
+        return replace(deny, let_finish=min(graces))
 
     # ------------------------------------------------------------------ directives
 
@@ -200,10 +231,18 @@ class Snapshot:
         return (self._subject(on_behalf_of, caller), self._subject(on_behalf_of, on_behalf_of))
 
     def _subject(self, person: Caller, asker: Caller) -> Subject:
-        org = self.document.orgs.get(asker.facts.org or "")
-        country = frozenset((org.country,)) if org is not None and org.country else None
-        attested = self._attested.get(asker.facts.org or "", _NOTHING) if person is asker else _NOTHING
-        return subject(person.facts, asker.facts, asker.id, country, attested)
+        service = person is asker and asker.facts.kind is Kind.SERVICE
+        attested = self.attested(asker.facts.org) if service else _NOTHING
+        return subject(person.facts, asker.facts, asker.id, self.country(asker.facts.org), attested)
+
+    def country(self, org_id: str | None) -> frozenset[str] | None:
+        """An organisation's, as a known set."""
+        org = self.document.orgs.get(org_id or "")
+        return frozenset((org.country,)) if org is not None and org.country else None
+
+    def attested(self, org_id: str | None) -> Mapping[str, bool]:
+        """The terms that an organisation answers for all users of its services, where no end user is named."""
+        return self._attested.get(org_id or "", _NOTHING)
 
     def _end_user_missing(self, caller: Caller, on_behalf_of: Caller | None) -> Deny | None:
         """An organisation may have to say for whom its services ask."""
@@ -216,8 +255,9 @@ class Snapshot:
     def _restricted(self, model_id: str, subjects: tuple[Subject, ...]) -> Deny | None:
         """The directive that speaks: definite before not known, with order before without, lowest id."""
         open_question: Rule | None = None
-        for rule in self._rules.get(model_id, ()):  # in that order but for definiteness
-            verdict = rule.applies(subjects)
+        only = subjects[0] if len(subjects) == 1 else None
+        for rule in self._on(model_id).first:  # in that order but for definiteness
+            verdict = rule.applies(subjects) if only is None else rule.applies_to(only)
             if verdict is True:
                 return self._deny(rule, model_id, subjects, Reason.RESTRICTED)
             if verdict is None and open_question is None:
@@ -227,14 +267,14 @@ class Snapshot:
         return self._deny(open_question, model_id, subjects, Reason.ATTRIBUTE_UNKNOWN)
 
     def _shadowed(self, model_id: str, subjects: tuple[Subject, ...]) -> str | None:
-        return next((r.id for r in self._shadows.get(model_id, ()) if r.applies(subjects) is not False), None)
+        return next((r.id for r in self._on(model_id).shadows if r.applies(subjects) is not False), None)
 
     def _deny(self, rule: "Rule", model_id: str, subjects: tuple[Subject, ...], reason: Reason) -> Deny:
         directive = rule.directive
         until = directive.window.until
         grace = directive.in_flight.let_finish
         if grace:  # of all that apply, the shortest counts
-            others = (r for r in self._rules[model_id] if r.applies(subjects) is not False)
+            others = (r for r in self.rules(model_id) if r.applies(subjects) is not False)
             grace = min(other.directive.in_flight.let_finish for other in others)
         return Deny(
             reason,
@@ -256,8 +296,9 @@ class Snapshot:
             for org_id, org in document.orgs.items()
             if org.end_users is EndUsers.ATTESTED and org.attestation is not None and org.attestation.expires > self._at
         }
-        self._rules: dict[str, list[Rule]] = {}
-        self._shadows: dict[str, list[Rule]] = {}
+        self._in_force: list[tuple[Rule, frozenset[str]]] = []  # with the models that it covers
+        self._shadows: list[tuple[Rule, frozenset[str]]] = []
+        self._rules: dict[str, OnModel] = {}
         ranked = sorted(document.directives.items(), key=lambda item: (item[1].order is None, item[0]))
         self._anonymous = True  # callers with the same facts are one profile
         for directive_id, directive in ranked:
@@ -273,17 +314,24 @@ class Snapshot:
             )
             if any(_names_callers(node) for node in (rule.who, *rule.exceptions)):
                 self._anonymous = False
-            for model_id in _covered(document, directive.models):
-                target.setdefault(model_id, []).append(rule)
+            target.append((rule, self._cover(directive.models)))
 
-    def _in_effect(self, directive: Directive) -> dict[str, list["Rule"]] | None:
+    def _in_effect(self, directive: Directive) -> list[tuple[Rule, frozenset[str]]] | None:
         """Where a directive counts at this time: in force, in shadow, or nowhere."""
-        begun = directive.window.from_ is None or directive.window.from_ <= self._at
+        begin = directive.window.from_
+        begun = directive.begun or begin is None or begin <= self._at
         if directive.state is State.IN_FORCE and begun:
-            return self._rules
-        if directive.state in (State.SHADOW, State.IN_FORCE):
-            return self._shadows if directive.state is State.SHADOW else None
-        return None
+            return self._in_force
+        return self._shadows if directive.state is State.SHADOW else None
+
+    def _on(self, model_id: str) -> OnModel:
+        """The directives on a model, sought when it is first asked for: most models of a large catalog never are."""
+        found = self._rules.get(model_id)
+        if found is None:
+            in_force = tuple(rule for rule, models in self._in_force if model_id in models)
+            shadows = tuple(rule for rule, models in self._shadows if model_id in models)
+            found = self._rules[model_id] = OnModel(in_force, _first_of_each(in_force), _first_of_each(shadows))
+        return found
 
     @property
     def next_boundary(self) -> datetime | None:
@@ -296,7 +344,7 @@ class Snapshot:
 
     def rules(self, model_id: str) -> tuple["Rule", ...]:
         """The directives in force on a model, in the order in which they speak."""
-        return tuple(self._rules.get(model_id, ()))
+        return self._on(model_id).in_force
 
     def resolve(self, provider: str, name: str) -> str | None:
         """The model that a name means at a provider, exactly; else ``None``."""
@@ -317,6 +365,15 @@ class Snapshot:
 
     def alternatives(self, caller: Caller, provider: str, model_id: str | None, limit: int = 5) -> list[str]:
         """Names this caller may use instead at the same provider, of the same capability, the family's first."""
+        key = (caller.facts if self._anonymous else caller, provider, model_id)
+        known = self._alternatives.get(key)
+        if known is None:
+            if len(self._alternatives) >= MEMO_LIMIT // 16:
+                self._alternatives.clear()
+            known = self._alternatives[key] = self._seek_alternatives(caller, provider, model_id)
+        return known[:limit]
+
+    def _seek_alternatives(self, caller: Caller, provider: str, model_id: str | None) -> list[str]:
         refused = self.document.models.get(model_id or "")
         family = refused.family if refused else None
         capability = refused.capability if refused else "chat"
@@ -327,7 +384,7 @@ class Snapshot:
                 continue
             if isinstance(self.decide(caller, Asked(provider, (name,))), Permit):
                 found.append((self.document.models[other_id].family != family, name))
-        return [name for _, name in sorted(found)][:limit]
+        return [name for _, name in sorted(found)]
 
     def name_at(self, model_id: str, provider: str) -> str | None:
         """The first name a model has at a provider; its id where that is one of them."""
@@ -351,7 +408,7 @@ class Snapshot:
 
     def covered(self, patterns: Iterable[str]) -> list[str]:
         """The catalog's models that patterns mean today, sorted."""
-        return sorted(_covered(self.document, tuple(patterns)))
+        return sorted(self._cover(patterns))
 
     def _unknown(self, name: str, subjects: tuple[Subject, ...]) -> Deny:
         lookalike = self._skeletons.get(skeleton(name))
@@ -391,27 +448,56 @@ class Snapshot:
             self._skeletons[bare] = model_id
 
 
-def _holds_by_model(document: Document) -> dict[str, Closed]:
+class Cover:
+    """Which models of a catalog patterns mean; each pattern is looked for once."""
+
+    def __init__(self, models: Mapping[str, Model]) -> None:
+        self._models = [
+            (model_id, model.family, frozenset(model.tags), frozenset(route.provider for route in model.routes))
+            for model_id, model in sorted(models.items())
+        ]
+        self._ids = sorted(models)
+        self._found: dict[str, frozenset[str]] = {}
+
+    def __call__(self, patterns: Iterable[str]) -> frozenset[str]:
+        """The ids of the models that any of the patterns means."""
+        found = [self._one(pattern) for pattern in patterns]
+        return found[0] if len(found) == 1 else frozenset[str]().union(*found)
+
+    def _one(self, pattern: str) -> frozenset[str]:
+        found = self._found.get(pattern)
+        if found is None:
+            found = self._found[pattern] = self._search(pattern)
+        return found
+
+    def _search(self, pattern: str) -> frozenset[str]:
+        start = literal_start(pattern)
+        near = slice(bisect_left(self._ids, start), bisect_left(self._ids, f"{start}\x7f"))  # ids are ASCII
+        if pattern == start:
+            return frozenset(model_id for model_id in self._ids[near] if model_id == pattern)
+        if pattern == f"{start}*":
+            return frozenset(self._ids[near])
+        return frozenset(model[0] for model in self._models[near] if covers(pattern, *model))
+
+
+def _first_of_each(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """Of rules that ask the same, the one that speaks for all."""
+    first: dict[tuple[Node, tuple[Node, ...]], Rule] = {}
+    for rule in rules:
+        first.setdefault((rule.who, rule.exceptions), rule)
+    return tuple(first.values())
+
+
+def _holds_by_model(document: Document, cover: Cover) -> dict[str, Closed]:
     """For each model the hold that speaks: one under an order first, then by id; the shortest grace counts."""
     closed: dict[str, Closed] = {}
     ranked = sorted(document.holds.items(), key=lambda item: (item[1].order is None, item[0]))
     for hold_id, hold in ranked:
         grace = hold.in_flight.let_finish
-        for model_id in _covered(document, hold.models):
+        for model_id in cover(hold.models):
             first = closed.get(model_id)
             if first is None:
                 closed[model_id] = Closed(hold_id, hold, grace)
             elif grace < first.let_finish:
                 closed[model_id] = Closed(first.hold_id, first.hold, grace)
     return closed
-
-
-def _covered(document: Document, patterns: tuple[str, ...]) -> set[str]:
-    return {
-        model_id
-        for model_id, model in document.models.items()
-        if any(
-            covers(pattern, model_id, model.family, frozenset(model.tags), frozenset(r.provider for r in model.routes))
-            for pattern in patterns
-        )
-    }

@@ -1,14 +1,17 @@
 """Kleene's three truth values: ``True``, ``False``, and ``None`` for *not known* (Kleene 1952, §64)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 Truth = bool | None
+_Of = TypeVar("_Of")
 
 
-def both(values: Iterable[Truth]) -> Truth:
-    """True if all are, false if any is not, else not known."""
+def both(tests: Iterable[Callable[[_Of], Truth]], of: _Of) -> Truth:
+    """True if all tests are, false if any is not, else not known; they are made up to the one that settles it."""
     result: Truth = True
-    for value in values:
+    for test in tests:
+        value = test(of)
         if value is False:
             return False
         if value is None:
@@ -16,10 +19,11 @@ def both(values: Iterable[Truth]) -> Truth:
     return result
 
 
-def either(values: Iterable[Truth]) -> Truth:
-    """True if any is, false if none can be, else not known."""
+def either(tests: Iterable[Callable[[_Of], Truth]], of: _Of) -> Truth:
+    """True if any test is, false if none can be, else not known; they are made up to the one that settles it."""
     result: Truth = False
-    for value in values:
+    for test in tests:
+        value = test(of)
         if value is True:
             return True
         if value is None:

@@ -48,6 +48,7 @@ class ClientConnection(asyncio.Protocol):
         self._reading_paused = False
         self._writing_paused = False
         self._drained: int | None = None
+        self._unflushed: list[Exchange] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Accept, or close at once where there are too many."""
@@ -88,8 +89,17 @@ class ClientConnection(asyncio.Protocol):
                 self._begun.refuse(deny)
             else:
                 self._break(deny)
+                if self._exchanges:
+                    self.reset()  # what failed half-way would never be answered
 
     def _feed(self, data: bytes) -> None:
+        """Parse all of a read; after each request with an Upgrade the parser begins anew."""
+        rest: bytes | None = data
+        while rest is not None and self._fault is None and self._drained is None:
+            rest = self._feed_once(rest)
+
+    def _feed_once(self, data: bytes) -> bytes | None:
+        """Parse up to the end, or to an Upgrade: then what follows it is given back."""
         self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -98,8 +108,7 @@ class ClientConnection(asyncio.Protocol):
             self._parser = httptools.HttpRequestParser(self)
             if self._reading is not None:
                 self._resume_body(self._reading.head)
-            if self._fault is None and self._drained is None:
-                self._feed(data[upgrade.args[0] :])
+            return data[upgrade.args[0] :]
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             if not isinstance(cause, Refused):
@@ -109,6 +118,7 @@ class ClientConnection(asyncio.Protocol):
             self._break(malformed("The request is not valid HTTP/1.1.").deny)
         else:
             self._after_read()
+        return None
 
     def _resume_body(self, head: Head) -> None:
         """Have a new parser read the body that llhttp skips after a head with Upgrade."""
@@ -123,9 +133,16 @@ class ClientConnection(asyncio.Protocol):
             if self._head_bytes > self.gate.limits.head_bytes:
                 self._break(malformed("The request's head is too large.", 431).deny)
         elif self._reading is not None:
-            self.deadline = self.gate.now() + self.gate.timeouts.body
+            self._delay(self.gate.timeouts.body)
+            if self._head_bytes > self.gate.limits.head_bytes:
+                self._break(malformed("The body's trailers are too large.", 431).deny)
         elif not self._writing_paused:
             self.deadline = float("inf")
+
+    def _delay(self, seconds: float) -> None:
+        """Set the deadline anew, but not the one of a client that takes nothing of what is waiting for it."""
+        if not self._writing_paused:
+            self.deadline = self.gate.now() + seconds
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -133,7 +150,7 @@ class ClientConnection(asyncio.Protocol):
         self._target = b""
         self._headers = []
         if not self._exchanges:
-            self.deadline = self.gate.now() + self.gate.timeouts.head
+            self._delay(self.gate.timeouts.head)
 
     def on_url(self, url: bytes) -> None:
         """The target, possibly in pieces."""
@@ -208,14 +225,19 @@ class ClientConnection(asyncio.Protocol):
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
 
+    def takes_nothing(self) -> bool:
+        """Whether the client leaves too much waiting for it."""
+        return self._writing_paused
+
     def nothing_buffered(self) -> bool:
         """Whether all that was written has left the process."""
         return self.transport is not None and self.transport.get_write_buffer_size() == 0
 
     def pause_writing(self) -> None:
         """The client takes nothing more for now; it may not stay so for ever."""
+        self._delay(self.gate.timeouts.write)
         self._writing_paused = True
-        self.deadline = self.gate.now() + self.gate.timeouts.write
+        self._pause_reading()
         if self._begun is not None:
             self._begun.hold_back()
 
@@ -226,6 +248,9 @@ class ClientConnection(asyncio.Protocol):
             self.deadline = float("inf")
         if self._begun is not None:
             self._begun.go_on()
+            self._resume_reading()
+        else:
+            self._next()
 
     def keeps_alive(self, exchange: Exchange) -> bool:
         """Whether the connection can be used again after this exchange."""
@@ -249,6 +274,8 @@ class ClientConnection(asyncio.Protocol):
             self._exchanges.popleft()
         if self.transport is None or self.transport.is_closing():
             return
+        if not self.nothing_buffered():
+            self._unflushed = [exchange, *self._unflushed] if self._writing_paused else [exchange]
         if not keep:
             self._finish(exchange)
         elif self._exchanges:
@@ -256,7 +283,16 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._rest()
 
+    def unflushed(self) -> list[Exchange]:
+        """Exchanges that have ended, while bytes of theirs may still be waiting in this process."""
+        if self._unflushed and self.nothing_buffered():
+            self._unflushed = []
+        return self._unflushed
+
     def _next(self) -> None:
+        """The next request's turn, once the client has taken enough of what was before."""
+        if self._writing_paused:
+            return
         if self._exchanges and self._begun is None and self.transport is not None:
             self._begin(self._exchanges[0])
         self._resume_reading()
@@ -268,10 +304,12 @@ class ClientConnection(asyncio.Protocol):
             self._answer_fault()
         else:
             timeouts = self.gate.timeouts
-            self.deadline = self.gate.now() + (timeouts.head if self._in_head else timeouts.keep_alive)
+            self._delay(timeouts.head if self._in_head else timeouts.keep_alive)
 
     def _resume_reading(self) -> None:
-        if self._reading_paused and self.transport is not None and not self.transport.is_closing():
+        if self._writing_paused or self.transport is None or self.transport.is_closing():
+            return
+        if self._reading_paused:
             self._reading_paused = False
             self.transport.resume_reading()
 
@@ -280,16 +318,16 @@ class ClientConnection(asyncio.Protocol):
         while self._exchanges:
             self._exchanges.popleft()
         assert self.transport is not None
-        if self._fault is not None and exchange.complete:
+        if self._fault is not None and exchange.complete and exchange.head.keep_alive:
             self._answer_fault()
         elif exchange.complete:
-            self.transport.close()
+            self.close()
         else:
             self._linger()
 
     def _break(self, deny: Deny) -> None:
         """What came cannot be read. What came before it is answered first."""
-        if self._fault is not None:
+        if self._fault is not None or self._drained is not None:
             return
         self._fault = deny
         reading, self._reading = self._reading, None
@@ -344,11 +382,18 @@ class ClientConnection(asyncio.Protocol):
 
     def timed_out(self) -> None:
         """The sweep found the deadline passed."""
-        if self._drained is not None or self._writing_paused or self.transport is None or self.transport.is_closing():
+        nobody_waits = self._fault is not None and not self._exchanges
+        if self._drained is not None or self._writing_paused or nobody_waits:
             self.reset()
-        elif self._reading is not None and self._reading is self._begun:
+        elif self.transport is None or self.transport.is_closing():
+            self.reset()
+        elif self._reading is not None:
+            self.deadline = float("inf")
             self._break(malformed("The body did not arrive in time.", 408).deny)
         elif self._in_head or self._head_bytes:
+            self.deadline = float("inf")
             self._break(malformed("The head did not arrive in time.", 408).deny)
+        elif self._exchanges:
+            self.deadline = float("inf")  # it waits for its answer, and so do we
         else:
-            self.transport.close()
+            self.close()

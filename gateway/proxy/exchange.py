@@ -16,7 +16,8 @@ From ``register`` on the exchange can be *severed*: when a new revision denies i
 """
 
 from enum import StrEnum
-from time import monotonic
+from math import inf
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from gateway import tasks
@@ -27,7 +28,9 @@ from gateway.dialects.selectors import MalformedBodyError
 from gateway.dialects.table import Operation
 from gateway.identity.credentials import CredentialError, gateway_credential
 from gateway.identity.directory import RacedError, Unknown
+from gateway.identity.jose import TokenError, looks_like_token
 from gateway.identity.keys import fingerprint
+from gateway.identity.on_behalf import EndUser
 from gateway.policy.caller import Caller
 from gateway.policy.decision import Deny, Permit, Reason
 from gateway.policy.snapshot import Asked
@@ -62,9 +65,9 @@ class Exchange:
 
     __slots__ = (
         "_asked", "_body", "_body_bytes", "_body_complete", "_chunked", "_credential", "_decision", "_event_stream",
-        "_listed", "_out", "_retried", "_stream", "_tail", "_upstream", "began_at", "bytes_out", "caller", "client",
-        "finish_by", "first_byte_at", "gate", "head", "operation", "path_model", "permit", "provider", "request_id",
-        "sent_at", "severed", "stage", "status",
+        "_listed", "_out", "_retried", "_stream", "_tail", "_upstream", "began_at", "by_token", "bytes_out", "caller",
+        "client", "end_user", "finish_by", "first_byte_at", "gate", "head", "known_until", "operation", "path_model",
+        "permit", "provider", "request_id", "sent_at", "severed", "stage", "status",
     )  # fmt: skip
 
     def __init__(self, gate: "Gate", client: "ClientConnection", head: Head) -> None:
@@ -77,6 +80,9 @@ class Exchange:
         self.operation: Operation | None = None
         self.path_model: str | None = None
         self.caller: Caller | None = None
+        self.by_token = False
+        self.end_user: EndUser | None = None
+        self.known_until = inf
         self.permit: Permit | None = None
         self.finish_by: float | None = None
         self.began_at = monotonic()
@@ -138,11 +144,15 @@ class Exchange:
         if self.stage is not Stage.WAITING or self.caller is None or not self._body_complete:
             return
         try:
-            if self.gate.directory.cached(self._credential) is not self.caller:
+            if self.gate.cached(self._credential) is not self.caller:
                 self.caller = None  # a revision named it while the body, or the answer of Redis, was on its way
                 self._find_caller()
                 if self.caller is None:
                     return
+            self._find_end_user()
+            if self.operation is AVAILABILITY:
+                self._answer_availability()
+                return
             self._read_models()
             self._register()
             permit = self._decide()
@@ -177,20 +187,24 @@ class Exchange:
         except CredentialError as error:
             raise Refused(Deny(Reason.UNAUTHENTICATED, self.gate.revision, message=str(error))) from None
         self._credential = fingerprint(credential)
-        caller = self.gate.directory.cached(self._credential)
+        self.by_token = looks_like_token(credential)
+        caller = self.gate.cached(self._credential)
         if isinstance(caller, Caller):
             self.caller = caller
         elif not self.gate.may_look_up():
             raise Refused(self.gate.stale())
         elif caller is None:
-            tasks.spawn(self._look_up_caller(), "caller-look-up")
+            tasks.spawn(self._look_up_caller(credential), "caller-look-up")
         else:
             raise Refused(Deny(Reason.UNAUTHENTICATED, self.gate.revision))
 
-    async def _look_up_caller(self) -> None:
-        """Ask Redis for a caller that the cache does not know. Any failure means: not now."""
+    async def _look_up_caller(self, credential: str) -> None:
+        """Verify a token, or ask Redis for a caller that the cache does not know. If Redis fails: not now."""
         try:
-            caller = await self.gate.look_up(self._credential)
+            caller = await self.gate.look_up(credential)
+        except TokenError as error:
+            self.refuse(Deny(Reason.UNAUTHENTICATED, self.gate.revision, message=str(error)))
+            return
         except (OSError, TimeoutError, RacedError):
             self.refuse(self.gate.stale())
             return
@@ -199,6 +213,32 @@ class Exchange:
         else:
             self.caller = caller
             self.client.run(self._proceed)
+
+    def _find_end_user(self) -> None:
+        """For whom the caller asks, if it says so."""
+        assert self.caller is not None
+        if self.head.on_behalf_of is not None:
+            try:
+                self.end_user = self.gate.end_user(self.head.on_behalf_of, self.caller)
+            except TokenError as error:
+                message = f"Portcullis-On-Behalf-Of: {error}"
+                raise Refused(Deny(Reason.UNAUTHENTICATED, self.gate.revision, message=message)) from None
+        self._forget_expired()
+
+    def _forget_expired(self) -> None:
+        """What is known about a person ends to be known at its time."""
+        assert self.caller is not None
+        if self.caller.expires is not None or self.end_user is not None:
+            now = time()
+            self.caller = self.caller.at(now)
+            self.end_user = None if self.end_user is None else self.end_user.at(now)
+            people = (self.caller, self.on_behalf_of)
+            self.known_until = min((p.expires for p in people if p is not None and p.expires is not None), default=inf)
+
+    @property
+    def on_behalf_of(self) -> Caller | None:
+        """The end user, as the policy sees it."""
+        return None if self.end_user is None else self.end_user.caller
 
     # ------------------------------------------------------------------ body
 
@@ -231,7 +271,7 @@ class Exchange:
             try:
                 reading = self.operation.reader.read(body)
             except MalformedBodyError as error:
-                raise malformed(str(error)) from None
+                raise malformed(str(error), error.status) from None
             names, self._stream = reading.names, reading.stream
         if self.path_model is not None:
             names = (self.path_model, *names)
@@ -254,7 +294,9 @@ class Exchange:
         assert self.operation is not None
         assert self.caller is not None
         assert self._asked is not None
-        return self.gate.decide(self.caller, self._asked, invokes=self.operation.invokes)
+        self._forget_expired()
+        invokes = self.operation.invokes
+        return self.gate.decide(self.caller, self._asked, invokes=invokes, on_behalf_of=self.on_behalf_of)
 
     # ------------------------------------------------------------------ forward
 
@@ -295,6 +337,8 @@ class Exchange:
         identity = self._stream or self.operation.listing is not None
         head = self.provider.request_head(self.head, len(body), identity=identity)
         upstream.send(self, permit, head, body)
+        if self.client.takes_nothing():
+            upstream.hold_back()
 
     # ================================================================== the response goes out
 
@@ -381,7 +425,7 @@ class Exchange:
         assert self.provider is not None
         assert self.caller is not None
         asked = Asked(self.provider.name, (name,))
-        return isinstance(self.gate.decide(self.caller, asked, invokes=True), Permit)
+        return isinstance(self.gate.decide(self.caller, asked, invokes=True, on_behalf_of=self.on_behalf_of), Permit)
 
     def _refuse_upstream(self, cause: str) -> None:
         """The provider's answer cannot be used."""
@@ -443,15 +487,13 @@ class Exchange:
     def _answer_availability(self) -> None:
         """What this caller may use, why not, since and until when."""
         assert self.caller is not None
-        body = self.gate.availability(self.caller)
+        body = self.gate.availability(self.caller, self.on_behalf_of)
         self.permit = self.gate.look()
         self.stage = Stage.RELAYING
         self.status = 200
         headers = (("Cache-Control", "no-store"),)
         keep_alive = self.client.keeps_alive(self)
-        self.client.write(
-            own_response(200, headers, body, self.request_id, self.gate.revision, keep_alive=keep_alive)
-        )
+        self.client.write(own_response(200, headers, body, self.request_id, self.gate.revision, keep_alive=keep_alive))
         self._end()
 
     # ================================================================== other endings
@@ -526,6 +568,7 @@ class Exchange:
             "model": model,
             "caller": self.caller.pseudonym if self.caller else None,
             "org": self.caller.facts.org if self.caller else None,
+            **({"end_user": self.end_user.caller.pseudonym} if self.end_user else {}),
             "decision": "deny" if decision else "permit" if self.permit else "none",
             "reason": str(decision.reason) if decision else None,
             "restriction": decision.restriction if decision else None,

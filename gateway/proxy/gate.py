@@ -18,7 +18,13 @@ from gateway.dialects.refusal import refuse
 from gateway.dialects.table import Dialect, Operation
 from gateway.enforcement import lease
 from gateway.enforcement.replica import Replica
+from gateway.identity.claims import ClaimNames
 from gateway.identity.directory import Directory, Unknown
+from gateway.identity.jose import looks_like_token
+from gateway.identity.keys import fingerprint
+from gateway.identity.on_behalf import EndUser, OnBehalf
+from gateway.identity.pseudonyms import Pseudonyms
+from gateway.identity.tokens import Issuer, Tokens
 from gateway.observability.metrics import Counters, Sample
 from gateway.observability.request_log import RequestLog
 from gateway.observability.traffic import Traffic
@@ -82,6 +88,21 @@ class Upstream:
         return b"".join(lines)
 
 
+def _issuers(settings: Settings) -> list[Issuer]:
+    return [
+        Issuer(
+            name,
+            section.issuer,
+            section.audience,
+            section.jwks_url,
+            section.algorithms,
+            ClaimNames(**dict(section.claims)),
+            section.leeway,
+        )
+        for name, section in settings.issuers.items()
+    ]
+
+
 class Gate:
     """One worker's data plane."""
 
@@ -90,6 +111,9 @@ class Gate:
         self.timeouts = settings.proxy.timeouts
         self.replica = replica
         self.directory = directory
+        pseudonyms = Pseudonyms(settings.pseudonym_key)
+        self.tokens = Tokens(_issuers(settings), pseudonyms)
+        self._on_behalf = OnBehalf(settings.gateway, pseudonyms)
         self.snapshot: Snapshot | None = None
         self.in_flight: set[Exchange] = set()
         self.connections: set[ClientConnection] = set()
@@ -110,7 +134,7 @@ class Gate:
         self._loop = asyncio.get_running_loop()
         self._request_prefix = f"req_{secrets.token_hex(6)}"
         self._requests = 0
-        self._finishing: set[Exchange] = set()
+        self._finishing: dict[Exchange, int] = {}
 
     # ------------------------------------------------------------------ what a step asks
 
@@ -143,12 +167,14 @@ class Gate:
             path = "/" + rest
         return provider, path, provider.dialect.operation(method, path)
 
-    def decide(self, caller: Caller, asked: Asked, *, invokes: bool) -> Permit | Deny:
+    def decide(
+        self, caller: Caller, asked: Asked, *, invokes: bool, on_behalf_of: Caller | None = None
+    ) -> Permit | Deny:
         """The policy's decision, if the lease covers what it is about."""
         snapshot = self.snapshot
         if snapshot is None:
             return self.stale()
-        decision: Permit | Deny = snapshot.decide(caller, asked) if invokes else snapshot.look()
+        decision: Permit | Deny = snapshot.decide(caller, asked, on_behalf_of) if invokes else snapshot.look()
         if isinstance(decision, Permit):
             max_stale = decision.max_stale
         else:
@@ -181,9 +207,27 @@ class Gate:
         longest = self.snapshot.longest_stale if self.snapshot is not None else 0.0
         return self.replica.may_serve(lease.now(), longest)
 
+    def cached(self, mark: str) -> Caller | Unknown | None:
+        """Who has a credential, by its fingerprint; ``None`` if that has to be looked up."""
+        return self.directory.cached(mark) or self.tokens.cached(mark)
+
     async def look_up(self, credential: str) -> Caller | Unknown:
-        """Ask Redis for a caller."""
-        return await self.directory.look_up(credential)
+        """Verify a token, or ask Redis whose key it is.
+
+        Raises:
+            TokenError: the token is not good.
+        """
+        if looks_like_token(credential):
+            return await self.tokens.look_up(credential)
+        return await self.directory.look_up(fingerprint(credential))
+
+    def end_user(self, header: bytes, asker: Caller) -> EndUser:
+        """For whom a service asks.
+
+        Raises:
+            TokenError: it may not, or the token is not good.
+        """
+        return self._on_behalf.end_user(header, asker, self.snapshot.document.orgs if self.snapshot else {})
 
     def stale(self) -> Deny:
         """The denial of a replica whose lease is over."""
@@ -228,7 +272,9 @@ class Gate:
             {
                 exchange.credential
                 for exchange in self.in_flight
-                if exchange.caller is not None and (named is None or exchange.caller.id in named)
+                if exchange.caller is not None
+                and not exchange.by_token
+                and (named is None or exchange.caller.id in named)
             }
         )
 
@@ -242,15 +288,29 @@ class Gate:
             self.counters.add("portcullis_streams_cut_total", (model, str(Reason.MODEL_OFFLINE)), 0)
         for exchange in list(self.in_flight):
             caller = exchange.caller
-            if caller is not None and (named is None or caller.id in named):
+            if caller is not None and not exchange.by_token and (named is None or caller.id in named):
                 found = fresh.get(exchange.credential)
                 if not isinstance(found, Caller):
                     exchange.sever(self.stale() if found is None else Deny(Reason.UNAUTHENTICATED, self.revision))
                     continue
                 exchange.caller = found
             self._judge(exchange)
+        for connection in list(self.connections):
+            if any(isinstance(exchange.decide_again(), Deny) for exchange in self._relayed(connection)):
+                connection.reset()
+                self.replica.streams_cut += 1
+
+    @staticmethod
+    def _relayed(connection: ClientConnection) -> list[Exchange]:
+        """Exchanges that are over but for bytes of a model that the client has not taken yet."""
+        return [
+            exchange for exchange in connection.unflushed() if exchange.permit is not None and exchange.first_byte_at
+        ]
 
     def _judge(self, exchange: Exchange) -> None:
+        if not self._end_user_stands(exchange):
+            exchange.sever(Deny(Reason.UNAUTHENTICATED, self.revision))
+            return
         decision = exchange.decide_again()
         if isinstance(decision, Permit):
             exchange.permit = decision if exchange.permit is not None else None
@@ -260,17 +320,26 @@ class Gate:
         else:
             exchange.sever(decision)
 
+    def _end_user_stands(self, exchange: Exchange) -> bool:
+        """Whether the key that an end user is known by is still the organisation's."""
+        if exchange.end_user is None or exchange.caller is None or self.snapshot is None:
+            return True
+        return exchange.end_user.stands(exchange.caller, self.snapshot.document.orgs)
+
     def _finish_by(self, exchange: Exchange, moment: float) -> None:
         """Let a denied request go on for a while; the replica says ``draining`` until it is gone."""
         exchange.finish_by = min(moment, exchange.finish_by or moment)
-        self._finishing.add(exchange)
-        self.replica.draining = len(self._finishing)
+        self._finishing.setdefault(exchange, self.revision)
+        self._tell_finishing()
 
     def _may_go_on(self, exchange: Exchange) -> None:
-        if exchange in self._finishing:
-            self._finishing.discard(exchange)
+        if self._finishing.pop(exchange, None) is not None:
             exchange.finish_by = None
-            self.replica.draining = len(self._finishing)
+            self._tell_finishing()
+
+    def _tell_finishing(self) -> None:
+        self.replica.draining = len(self._finishing)
+        self.replica.finishing = tuple(sorted(set(self._finishing.values())))
 
     def sever_overdue(self) -> None:
         """Sever whatever the lease no longer covers."""
@@ -278,6 +347,11 @@ class Gate:
         for exchange in list(self.in_flight):
             if exchange.permit is not None and not self.replica.may_serve(moment, exchange.permit.max_stale):
                 exchange.sever(self.stale())
+        for connection in list(self.connections):
+            for exchange in self._relayed(connection):
+                if exchange.permit and not self.replica.may_serve(moment, exchange.permit.max_stale):
+                    connection.reset()
+                    break
 
     # ------------------------------------------------------------------ time and ends
 
@@ -289,17 +363,24 @@ class Gate:
             connection.timed_out()
         for provider in self.providers.values():
             provider.pool.sweep(now)
+        self._sweep_expired()
         for exchange in [exchange for exchange in self._finishing if (exchange.finish_by or now) <= now]:
             decision = exchange.decide_again()
             exchange.sever(decision if isinstance(decision, Deny) else self.stale())
 
+    def _sweep_expired(self) -> None:
+        """Judge again those about whom something has just ceased to be known."""
+        now = time()
+        for exchange in [exchange for exchange in self.in_flight if exchange.known_until <= now]:
+            self._judge(exchange)
+
     def left(self, exchange: Exchange) -> None:
         """An exchange is over."""
         self.in_flight.discard(exchange)
-        if exchange in self._finishing:
-            self._may_go_on(exchange)
-            if not self._finishing:
-                self._loop.call_soon(self.swept)
+        before = self.replica.finishing
+        self._may_go_on(exchange)
+        if self.replica.finishing != before:
+            self._loop.call_soon(self.swept)
 
     def stop(self) -> None:
         """Take no new requests; what is in flight may end."""

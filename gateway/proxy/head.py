@@ -61,6 +61,7 @@ class Head:
     content_encoding: bytes | None = None
     expects_continue: bool = False
     gateway_key: bytes | None = None
+    on_behalf_of: bytes | None = None
     nominated: frozenset[bytes] = frozenset()
 
     @property
@@ -137,6 +138,8 @@ def _content_type(head: Head, value: bytes) -> None:
 
 
 def _content_encoding(head: Head, value: bytes) -> None:
+    if head.content_encoding is not None:
+        raise malformed("Two Content-Encoding headers.", 415)
     head.content_encoding = value
 
 
@@ -154,6 +157,12 @@ def _gateway_key(head: Head, value: bytes) -> None:
     head.gateway_key = value
 
 
+def _on_behalf_of(head: Head, value: bytes) -> None:
+    if head.on_behalf_of is not None:
+        raise malformed("Two Portcullis-On-Behalf-Of headers.")
+    head.on_behalf_of = value
+
+
 def _refuse(_head: Head, _value: bytes) -> None:
     raise malformed("A header that would override method or model is not accepted here.")
 
@@ -167,5 +176,6 @@ _READERS: dict[bytes, Callable[[Head, bytes], None]] = {
     b"expect": _expect,
     b"connection": _connection,
     b"portcullis-key": _gateway_key,
+    b"portcullis-on-behalf-of": _on_behalf_of,
     **dict.fromkeys(REFUSED, _refuse),
 }

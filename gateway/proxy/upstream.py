@@ -144,8 +144,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self.abort()  # nobody asked
             return
         self.deadline = self.pool.now() + self.pool.timeouts.idle
-        if self._in_head:
-            self._head_bytes += nbytes
+        self._head_bytes += nbytes
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -156,7 +155,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         if self._done:
             self._complete()
             return
-        if self._in_head and self._head_bytes > self.pool.limits.response_head_bytes:
+        if self._head_bytes > self.pool.limits.response_head_bytes:  # a head, or trailers
             self._fail("response_head_too_large")
             return
         exchange.response_read()
@@ -195,6 +194,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
+        self._head_bytes = 0
         if self.exchange is not None:
             self.exchange.response_body(data)
 
@@ -332,6 +332,7 @@ class Pool:
 
     def give_back(self, upstream: UpstreamConnection) -> None:
         """A connection whose exchange is complete."""
+        upstream.reused = True
         upstream.deadline = self.now() + self.timeouts.upstream_keep_alive
         self._idle.append(upstream)
 

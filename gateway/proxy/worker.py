@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import platform
+import resource
 import signal
 import socket
 import sys
@@ -23,9 +24,11 @@ from gateway.enforcement.agent import Agent
 from gateway.enforcement.connection import FEED_BLOCK_MS, connect
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.signing import ForgedError, load_verifier
+from gateway.errors import describe
 from gateway.identity.directory import Directory
 from gateway.identity.records import CallerRecord
 from gateway.observability import logs
+from gateway.observability.metrics import Sample
 from gateway.observability.request_log import RequestLog
 from gateway.observability.traffic import bucket, flush
 from gateway.proxy.connection import ClientConnection
@@ -62,11 +65,11 @@ class Worker:
         self._gate.swept = self._agent.swept
 
     async def _load_caller(self, fingerprint: str) -> CallerRecord | None:
-        """Look a caller up in Redis. A forged record is nobody's; a Redis that fails is an ``OSError``."""
+        """Look a caller up in Redis. A record that cannot be used is nobody's; a Redis that fails is an ``OSError``."""
         try:
             return await self._agent.records.caller_by_key(fingerprint)
-        except ForgedError as error:
-            structlog.get_logger("portcullis.callers").error("caller_forged", error=str(error))
+        except (ForgedError, ValueError) as error:
+            structlog.get_logger("portcullis.callers").error("caller_unusable", error=describe(error))
             return None
         except RedisError as error:
             raise OSError(str(error)) from error
@@ -78,6 +81,7 @@ class Worker:
         channel = await open_channel(socket.socket(fileno=self._channel_fd), self._answer)
         channel.tell("member", member=self._agent.member)
         self._agent.on_reborn = lambda: channel.tell("member", member=self._agent.member)
+        self._gate.tokens.start()
         self._agent.start(self._gate)
         await self._first_lease()
         host, _, port = self._listen.rpartition(":")
@@ -107,6 +111,7 @@ class Worker:
             async with asyncio.timeout(self._settings.proxy.timeouts.shutdown):
                 await self._gate.empty.wait()
         self._gate.close()
+        await self._gate.tokens.close()
         await self._agent.leave()
         self._request_log.close()
         await self._commands.aclose()
@@ -115,7 +120,8 @@ class Worker:
     def _answer(self, message: dict[str, Any]) -> Any:
         match message.get("call"):
             case "metrics":
-                return [*self._agent.samples(), *self._gate.samples(self._name)]
+                dropped: Sample = ("portcullis_log_lines_dropped_total", (), self._request_log.dropped)
+                return [dropped, *self._agent.samples(), *self._gate.samples(self._name)]
             case "refusal":
                 return self._gate.refusals.get(message["request_id"])
             case _:
@@ -148,6 +154,8 @@ def main() -> None:
     arguments.add_argument("--channel", type=int, required=True)
     arguments.add_argument("--group", required=True)
     options = arguments.parse_args()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides when to leave
     logs.configure()
 

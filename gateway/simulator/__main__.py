@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--keep-body-bytes", type=int, metavar="N", help="bytes of bodies kept in all")
     parser.add_argument("--keep-emissions", type=int, metavar="N", help="emissions kept per exchange")
     parser.add_argument("--max-body", type=int, metavar="N", help="bytes of a body accepted")
+    parser.add_argument("--split-pause", type=float, metavar="SECONDS", help="between an event's halves (X-Sim-Split)")
     for option in OPTIONS:
         flag = "--" + option.name.replace("_", "-")
         parser.add_argument(flag, dest=option.name, help=f"default of {option.header}: {option.meaning}")
@@ -79,7 +80,7 @@ def _config(options: argparse.Namespace) -> SimulatorConfig:
         given["models"] = models
     if options.require_key:
         given["require_key"] = dict(options.require_key)
-    bounds = ("keep_requests", "keep_body_bytes", "keep_emissions", "max_body")
+    bounds = ("keep_requests", "keep_body_bytes", "keep_emissions", "max_body", "split_pause")
     given |= {name: getattr(options, name) for name in bounds if getattr(options, name) is not None}
     return SimulatorConfig(**given)
 

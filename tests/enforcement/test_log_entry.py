@@ -9,7 +9,9 @@ from gateway.enforcement.entry import GENESIS, Entry, read_entry
 from gateway.enforcement.signing import ForgedError
 
 FIRST = Entry("e", 1, "2026-06-12T21:21:00.000+00:00", "op", "init", "gateway", None, "d" * 64, "all", GENESIS)
-SECOND = Entry("e", 2, "2026-06-12T21:22:00.000+00:00", "op", "offline", "m–x", "o-1", "d" * 64, ("alice", "bob"), FIRST.hash)
+SECOND = Entry(
+    "e", 2, "2026-06-12T21:22:00.000+00:00", "op", "offline", "m–x", "o-1", "d" * 64, ("alice", "bob"), FIRST.hash
+)
 
 
 @pytest.mark.parametrize("entry", [FIRST, SECOND])
@@ -29,7 +31,9 @@ def test_the_hash_is_stable_across_versions():
     assert FIRST.hash == "c6671e108684ffa0fb408eb928c55cab65466e36119eb38b0d6807a415e01899"
 
 
-@pytest.mark.parametrize("field", ["epoch", "rev", "actor", "subject", "doc", "prev", "callers", "order", "hash", "kid", "sig"])
+@pytest.mark.parametrize(
+    "field", ["epoch", "rev", "actor", "subject", "doc", "prev", "callers", "order", "hash", "kid", "sig"]
+)
 def test_nothing_can_be_changed_or_left_out(signer, field):
     stored = json.loads(SECOND.sealed(signer))
     for value in (99, "other", None, ["x"]):
@@ -55,7 +59,20 @@ def test_an_added_field_is_refused(signer):
         read_entry(json.dumps(stored).encode(), signer)
 
 
-@pytest.mark.parametrize("data", [b"", b"null", b"[]", b"1", b'"x"', b"{}", b"\xff", b'{"callers":1}', b'{"hash":"","kid":"","sig":"","callers":null}'])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"1",
+        b'"x"',
+        b"{}",
+        b"\xff",
+        b'{"callers":1}',
+        b'{"hash":"","kid":"","sig":"","callers":null}',
+    ],
+)
 def test_what_is_no_entry_is_forged(signer, data):
     with pytest.raises(ForgedError):
         read_entry(data, signer)

@@ -123,7 +123,10 @@ async def test_members_that_left_need_not_know(begun):
     here = (await begun.current()).position
     keys = begun.keys
     for name in ("a:1", "b:2"):
-        await renew(keys=[keys.cur, keys.replicas, keys.acks], args=[name, here.epoch, here.rev, here.hash, 1, 0, 0, "n", "h", "v"])
+        await renew(
+            keys=[keys.cur, keys.replicas, keys.acks],
+            args=[name, here.epoch, here.rev, here.hash, 1, 0, 0, "n", "h", "v"],
+        )
     await leave(keys=[keys.replicas, keys.acks], args=["a:1", ""])
     await leave(keys=[keys.replicas, keys.acks], args=["c:3", ""])
     committed = await begun.commit(await begun.current(), closed("gpt-5.4"), **OFFLINE)

@@ -46,7 +46,18 @@ class Scripts:
         keys = self.keys
         return await self._renew(
             keys=[keys.cur, keys.replicas, keys.acks],
-            args=[member, epoch, rev, hash_ or f"h{rev}", rev if swept is None else swept, cut, draining, nonce, "host", "1"],
+            args=[
+                member,
+                epoch,
+                rev,
+                hash_ or f"h{rev}",
+                rev if swept is None else swept,
+                cut,
+                draining,
+                nonce,
+                "host",
+                "1",
+            ],
         )
 
     async def leave(self, member: str = MEMBER, seen: bytes = b"") -> int:
@@ -204,6 +215,7 @@ async def test_a_renewal_of_what_is_current_is_granted(run):
     assert await run.renew(1, nonce="abc", cut=3) == [b"OK", b"abc", b"1"]
     assert await run.member() == {
         "rev": 1, "hash": "h1", "swept": 1, "renew_seq": 1, "streams_cut": 3, "draining": 0, "host": "host", "version": "1",
+        "finishing": "",
     }  # fmt: skip
     await run.renew(1)
     assert (await run.member())["renew_seq"] == 2

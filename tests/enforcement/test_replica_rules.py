@@ -131,12 +131,13 @@ def test_a_renewal_says_what_was_applied():
 def test_what_is_let_finish_keeps_the_sweep_open():
     made = serving(7)
     made.applied(position(8))
-    made.draining = 2
+    made.draining, made.finishing = 2, (8,)
     renewal = made.renew(0, "m")
     assert (renewal.position.rev, renewal.swept, renewal.draining) == (8, 7, 2)
     made.applied(position(9))
     assert made.renew(0, "o").swept == 7
-    made.draining = 0
+    assert made.renew(0, "r").finishing == (8,)
+    made.draining, made.finishing = 0, ()
     assert made.renew(0, "p").swept == 9
 
 

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import stat
 
 import pytest
@@ -21,7 +20,14 @@ def test_what_was_sealed_is_unsealed(signer):
 
 @pytest.mark.parametrize(
     ("purpose", "name"),
-    [("caller", "bob"), ("operator", "alice"), ("", "alice"), ("caller", ""), ("caller\0alice", ""), ("calle", "ralice")],
+    [
+        ("caller", "bob"),
+        ("operator", "alice"),
+        ("", "alice"),
+        ("caller", ""),
+        ("caller\0alice", ""),
+        ("calle", "ralice"),
+    ],
 )
 def test_a_record_moved_elsewhere_does_not_verify(signer, purpose, name):
     with pytest.raises(ForgedError):
@@ -63,7 +69,9 @@ def test_what_is_not_sealed_at_all_is_forged(signer, sealed):
         signer.unseal("caller", "alice", sealed)
 
 
-@pytest.mark.parametrize("signature", ["", "x", "AAAA", "ä", "A" * 86 + "==", base64.b64encode(b"\0" * 64).decode() + "\n"])
+@pytest.mark.parametrize(
+    "signature", ["", "x", "AAAA", "ä", "A" * 86 + "==", base64.b64encode(b"\0" * 64).decode() + "\n"]
+)
 def test_what_is_no_signature_is_forged(signer, signature):
     with pytest.raises(ForgedError):
         signer.verify("caller", "alice", BODY, signer.kid, signature)
@@ -80,7 +88,7 @@ def test_a_replica_may_trust_several_keys_and_no_others(signer, stranger):
 def test_keys_live_in_files(tmp_path):
     path = tmp_path / "deep" / "signing.key"
     made = create_key(path)
-    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert b"PRIVATE" not in path.with_suffix(".pub").read_bytes()
     sealed = load_signer(path).seal("p", "n", BODY)
     assert load_verifier(path.with_suffix(".pub")).unseal("p", "n", sealed) == BODY
@@ -96,7 +104,9 @@ def test_a_key_is_never_overwritten(tmp_path):
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("other", [lambda: rsa.generate_private_key(65537, 2048), lambda: ec.generate_private_key(ec.SECP256R1())])
+@pytest.mark.parametrize(
+    "other", [lambda: rsa.generate_private_key(65537, 2048), lambda: ec.generate_private_key(ec.SECP256R1())]
+)
 def test_other_kinds_of_keys_are_refused(tmp_path, other):
     key = other()
     private, public = tmp_path / "k", tmp_path / "p"

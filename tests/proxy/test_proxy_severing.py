@@ -139,6 +139,22 @@ async def test_a_client_that_takes_nothing_is_reset(open_door, connect, provider
     assert await upstream.is_reset()
 
 
+async def test_what_still_waits_to_be_sent_is_thrown_away_though_it_is_whole(open_door, connect, provider, until):
+    """The last byte written ends an event, but the client has it not: an error event behind it would come too late."""
+    door = await open_door(limits={"write_buffer": 50_000_000})
+    client = await connect(door, receive_buffer=4096, limit=1024)
+    client.send(post(stream=True))
+    upstream = await provider.accept()
+    await upstream.message()
+    event = b"data: " + b"x" * 9_999_992 + b"\n\n"
+    upstream.send(STREAM + chunked(event))
+    await until(lambda: any(exchange.bytes_out == len(event) for exchange in door.gate.in_flight))
+    (connection,) = door.gate.connections
+    assert not connection.nothing_buffered()
+    door.close_models("gpt-5.4")
+    assert await client.is_reset()
+
+
 async def test_an_operation_without_such_an_event_is_reset(client, provider, door):
     request = post("/openai/v1/embeddings", "text-embedding-3-small")
     await streaming(client, provider, request, EVENT)

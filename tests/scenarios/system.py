@@ -104,7 +104,7 @@ class System:
     def start_simulator(self) -> None:
         models = ("anthropic=claude-fable-5", "anthropic=claude-opus-4-5", "openai=gpt-5.4", "openai=gpt-5.4-mini")
         process = subprocess.Popen(
-            [sys.executable, "-m", "gateway.simulator", "--listen", "127.0.0.1:0",
+            [sys.executable, "-m", "gateway.simulator", "--listen", "127.0.0.1:0", "--split-pause", "0.03",
              "--provider", "anthropic=anthropic", "--provider", "openai=openai", "--provider", "compatible=openai",
              *(word for model in models for word in ("--model", model)),
              *(word for name in ("anthropic", "openai", "compatible") for word in ("--require-key", f"{name}=sim-key"))],

@@ -178,6 +178,7 @@ async def test_three_hundred_streams_half_of_them_cut(system):
         endings["error event" if told else "reset"] = endings.get("error event" if told else "reset", 0) + 1
         await assert_nothing_after(system, f"killed-{n}", raw, receipt_ns, told=told)
     assert endings.get("error event"), endings
+    assert endings.get("reset"), "some were in the middle of an event"
     # byte-identical with what the provider gives directly
     direct = await ask(system.simulator, "/anthropic/v1/messages", stream_body("claude-opus-4-5"),
                        {"x-api-key": "sim-key", "X-Sim-Interval": "0", "X-Sim-Events": "60"})  # fmt: skip

@@ -1,0 +1,612 @@
+"""An agent against a real Redis: what it applies, when it says so, and what it refuses to believe."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, Literal
+
+import pytest
+from enforcement_harness import FakeMember
+from redis.exceptions import ConnectionError as RedisConnectionError
+from samples import AT, document, hold
+
+from gateway.enforcement import lease
+from gateway.enforcement.agent import Agent
+from gateway.enforcement.entry import Entry
+from gateway.enforcement.memory import recall
+from gateway.enforcement.replica import State
+from gateway.enforcement.store import Committed, Edit, Store
+from gateway.identity.directory import UNKNOWN, Directory, Unknown
+from gateway.identity.keys import fingerprint
+from gateway.identity.records import CallerRecord, Key
+from gateway.policy.caller import Caller, Kind
+from gateway.policy.snapshot import Snapshot
+
+KEY = fingerprint("pc-alice")
+
+
+class FakePlane:
+    """A data plane that writes down what is done to it. ``in_flight`` are keys by their callers."""
+
+    def __init__(self) -> None:
+        self.applied: list[tuple[int, Any]] = []
+        self.fresh: dict[str, Caller | Unknown] = {}
+        self.snapshot: Snapshot | None = None
+        self.in_flight: dict[str, str] = {}
+        self.severed = 0
+        self.directory: Directory | None = None
+        self.events: list[tuple[str, int]] = []
+
+    def affected(self, callers: Iterable[str] | Literal["all"]) -> list[str]:
+        return [key for key, caller in self.in_flight.items() if callers == "all" or caller in callers]
+
+    def apply(self, snapshot: Snapshot, callers: Any, fresh: dict[str, Caller | Unknown]) -> None:
+        self.snapshot, self.fresh = snapshot, fresh
+        self.applied.append((snapshot.revision, callers if callers == "all" else set(callers)))
+        self.events.append(("apply", snapshot.revision))
+        if self.directory is not None:
+            self.directory.evict(callers)
+
+    def sever_overdue(self) -> None:
+        self.severed += 1
+
+
+class Following(Agent):
+    """An agent that notes each renewal as it is sent."""
+
+    plane: FakePlane
+
+    async def _send(self, renewal: Any) -> tuple[str, str]:
+        self.plane.events.append(("renew", renewal.position.rev))
+        return await super()._send(renewal)
+
+    def serves(self) -> bool:
+        return self.replica.may_serve(lease.now(), 15.0)
+
+
+@pytest.fixture
+async def begun(store) -> Store:
+    await store.init(document(), Edit(), actor="me")
+    return store
+
+
+@pytest.fixture
+async def make(redis, feed, keys, signer, tmp_path) -> AsyncIterator[Callable[..., Following]]:
+    """Make agents; ``begin=False`` leaves the loops to the test."""
+    made = []
+
+    def agent(*, begin: bool = True, verifier: Any = signer, name: str = "host-1-0") -> Following:
+        following = Following(name, tmp_path, verifier, keys, redis, feed, "0")
+        following.plane = FakePlane()
+        made.append(following)
+        if begin:
+            following.start(following.plane)
+        else:
+            following._plane = following.plane
+        return following
+
+    yield agent
+    for following in made:
+        await following.leave()
+        if following._writer is not None:
+            await following._writer
+
+
+async def commit(store: Store, *patterns: str, callers: tuple[str, ...] = (), records: Any = None) -> Committed:
+    """Close models, or with none open them all; or name callers alone."""
+    base = await store.current()
+    changed = None
+    if patterns or not callers:
+        changed = base.document.edited(holds={"h-1": hold(*patterns)} if patterns else {})
+    edit = Edit(records or {}, callers)
+    return await store.commit(base, changed, actor="op", action="edit", subject="x", edit=edit)
+
+
+def alice(*secrets: str) -> CallerRecord:
+    keys = {f"k{n}": Key(sha256=fingerprint(secret), created=AT) for n, secret in enumerate(secrets)}
+    return CallerRecord(id="alice", kind=Kind.PERSON, keys=keys)
+
+
+# ---------------------------------------------------------------- following
+
+
+async def test_it_takes_what_is_in_force_and_serves(begun, make, until):
+    agent = make()
+    await until(agent.ready.is_set)
+    assert agent.plane.applied == [(1, "all")]
+    assert (agent.replica.state, agent.serves()) == (State.SERVING, True)
+    said = (await begun.members())[agent.member]
+    assert (said["rev"], said["swept"], said["version"]) == (1, 1, "0")
+    assert agent.member == f"host-1-0:{agent.replica.incarnation}"
+    assert len(agent.replica.incarnation) == 32
+
+
+async def test_incarnations_are_never_the_same(make):
+    assert make(begin=False).replica.incarnation != make(begin=False).replica.incarnation
+
+
+async def test_it_waits_until_there_is_a_policy(store, make, until):
+    agent = make()
+    await until(lambda: agent._told == "policy_unusable")
+    assert (agent.replica.state, agent.serves(), agent.plane.applied) == (State.BOOT, False, [])
+    await store.init(document(), Edit(), actor="me")
+    await until(agent.ready.is_set)
+    assert agent.serves()
+
+
+async def test_revisions_are_applied_in_order_and_acknowledged_after(begun, make, until):
+    agent = make()
+    await until(agent.ready.is_set)
+    for number in range(6):
+        await commit(begun, *(["gpt-5.4"] if number % 2 == 0 else []))
+    await until(lambda: agent.replica.position.rev == 7)
+    member = agent.member
+
+    async def acknowledged():
+        return (await begun.members())[member]["rev"] == 7
+
+    await until(acknowledged)
+    revisions = [rev for what, rev in agent.plane.events if what == "apply"]
+    assert revisions == sorted(set(revisions))
+    assert revisions[-1] == 7
+    applied = 0
+    for what, rev in agent.plane.events:
+        if what == "apply":
+            applied = rev
+        assert rev <= applied, "nothing is acknowledged before it is applied"
+
+
+async def test_a_kill_is_there_as_soon_as_it_is_acknowledged(begun, make, until):
+    agent = make()
+    await until(agent.ready.is_set)
+    committed = await commit(begun, "gpt-5.4")
+
+    async def acknowledged():
+        return (await begun.members())[agent.member]["swept"] == committed.entry.rev
+
+    await until(acknowledged)
+    assert "gpt-5.4" in agent.plane.snapshot.offline
+
+
+async def test_only_what_changed_is_read_again(begun, make, until, monkeypatch):
+    agent = make()
+    await until(agent.ready.is_set)
+    read = []
+    really_document = agent.records.document
+    monkeypatch.setattr(agent.records, "document", lambda name: (read.append(name), really_document(name))[1])
+    await commit(begun, callers=("alice",))
+    await until(lambda: agent.replica.position.rev == 2)
+    assert (read, agent.plane.applied[-1]) == ([], (2, {"alice"}))
+    await commit(begun, "gpt-5.4")
+    await until(lambda: agent.replica.position.rev == 3)
+    assert len(read) == 1
+
+
+# ---------------------------------------------------------------- callers
+
+
+async def test_callers_in_flight_are_looked_up_before_and_handed_over(begun, make, until):
+    for record in (alice("pc-alice"),):
+        await begun.redis.mset(begun.put_caller(record, None).records)
+    agent = make()
+    await until(agent.ready.is_set)
+    agent.plane.in_flight = {KEY: "alice", fingerprint("pc-gone"): "alice", fingerprint("pc-bob"): "bob"}
+    await commit(begun, callers=("alice",))
+    await until(lambda: agent.replica.position.rev == 2)
+    assert agent.plane.fresh == {KEY: alice("pc-alice").caller(), fingerprint("pc-gone"): UNKNOWN}
+
+
+async def test_a_caller_whose_record_is_forged_is_nobody_and_holds_nothing_up(begun, make, until, stranger, keys):
+    from gateway.identity.records import dump
+
+    await begun.redis.set(keys.record("caller", "alice"), stranger.seal("caller", "alice", dump(alice("pc-alice"))))
+    await begun.redis.set(keys.record("key", KEY), "alice")
+    agent = make()
+    await until(agent.ready.is_set)
+    agent.plane.in_flight = {KEY: "alice"}
+    await commit(begun, "gpt-5.4", callers=("alice",))
+    await until(lambda: agent.replica.position.rev == 2)
+    assert agent.plane.fresh == {KEY: UNKNOWN}
+    assert "gpt-5.4" in agent.plane.snapshot.offline
+
+
+async def test_a_load_that_a_revision_overtakes_is_thrown_away(begun, make, until):
+    """The record was read before the key was withdrawn, and comes in after."""
+    await begun.redis.mset(begun.put_caller(alice("pc-alice"), None).records)
+    agent = make()
+    await until(agent.ready.is_set)
+    read, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(key: str) -> CallerRecord | None:
+        record = await agent.records.caller_by_key(key)
+        if not read.is_set():
+            read.set()
+            await go_on.wait()
+        return record
+
+    agent.plane.directory = Directory(slow)
+    looking = asyncio.ensure_future(agent.plane.directory.look_up(KEY))
+    await read.wait()
+    edit = begun.put_caller(alice(), alice("pc-alice"))
+    await commit(begun, callers=edit.callers, records=edit.records)
+    await until(lambda: agent.replica.position.rev == 2)
+    go_on.set()
+    assert await looking is UNKNOWN
+    assert agent.plane.directory.cached(KEY) is UNKNOWN
+
+
+# ---------------------------------------------------------------- catching up
+
+
+async def test_without_the_feed_a_renewal_catches_up(begun, make):
+    agent = make(begin=False)
+    await agent._synchronise()
+    await commit(begun, "gpt-5.4", callers=("alice",))
+    await commit(begun, callers=("bob",))
+    await agent._recover(agent._renew())
+    assert agent.plane.applied == [(1, "all"), (3, {"alice", "bob"})]
+    assert agent.serves()
+
+
+async def test_a_gap_in_the_log_means_everything_anew(begun, make, redis, keys):
+    agent = make(begin=False)
+    await agent._synchronise()
+    await commit(begun, "gpt-5.4")
+    await commit(begun, "gpt-5.4", "claude-fable-5")
+    await redis.xdel(keys.log, "2-0")
+    await agent._recover(agent._renew())
+    assert agent.plane.applied == [(1, "all"), (3, "all")]
+    assert agent.serves()
+
+
+async def test_a_gap_in_the_feed_means_everything_anew(begun, make, redis, keys, until):
+    agent = make()
+    await until(agent.ready.is_set)
+    async with redis.pipeline(transaction=True) as pipe:
+        other = Store(redis, keys, begun.signer)
+        base = await other.current()
+        entries = []
+        for rev in (2, 3):
+            entry = dataclasses.replace(
+                entries[-1] if entries else _next(base),
+                rev=rev,
+                prev=entries[-1].hash if entries else base.position.hash,
+            )
+            entries.append(entry)
+        pipe.xadd(keys.log, {"entry": entries[1].sealed(begun.signer)}, id="3-0")
+        pipe.hset(keys.cur, mapping={"rev": 3, "hash": entries[1].hash})
+        await pipe.execute()
+    await until(lambda: agent.replica.position.rev == 3)
+    assert agent.plane.applied[-1] == (3, "all")
+
+
+def _next(base: Any) -> Entry:
+    return Entry(base.position.epoch, base.rev + 1, "now", "op", "edit", "x", None, base.doc, (), base.position.hash)
+
+
+async def test_a_long_absence_is_caught_up_in_one_go(begun, make):
+    agent = make(begin=False)
+    await agent._synchronise()
+    for number in range(150):
+        await commit(begun, *(["gpt-5.4"] if number % 2 == 0 else ["claude-fable-5"]))
+    await agent._recover(agent._renew())
+    assert (agent.replica.position.rev, agent.serves()) == (151, True)
+
+
+# ---------------------------------------------------------------- another history
+
+
+async def test_an_emptied_redis_fences_at_once(begun, make, redis):
+    agent = make(begin=False)
+    await agent._synchronise()
+    assert agent.serves()
+    await redis.flushall()
+    await agent._recover(agent._renew())
+    assert (agent.replica.state, agent.serves(), agent.plane.severed) == (State.FENCED, False, 1)
+    assert agent.fenced_times == 1
+    await agent._recover(agent._synchronise())
+    assert agent.replica.state is State.FENCED
+
+
+async def test_the_loops_find_an_emptied_redis_by_themselves(begun, make, redis, until):
+    agent = make()
+    await until(agent.ready.is_set)
+    await redis.flushall()
+    await until(lambda: agent.replica.state is State.FENCED)
+    assert not agent.serves()
+
+
+async def test_another_policy_in_its_place_is_not_believed(begun, make, redis, keys, signer):
+    """Whoever can empty Redis and start it anew lifts nothing: the replica remembers more."""
+    agent = make(begin=False)
+    await commit(begun, "*")
+    await agent._synchronise()
+    await redis.flushall()
+    other = Store(redis, keys, signer)
+    await other.init(document(), Edit(), actor="eve")
+    for _ in range(2):
+        await agent._recover(agent._renew())
+        await agent._recover(agent._synchronise())
+        assert (agent.replica.state, agent.serves()) == (State.FENCED, False)
+        await commit(other)  # the same number, under another epoch
+    assert agent.plane.applied == [(2, "all")]
+
+
+async def test_a_restored_policy_above_what_is_remembered_is(begun, make, redis, keys, signer, tmp_path, until):
+    agent = make()
+    await until(agent.ready.is_set)
+    await commit(begun, "gpt-5.4")
+    await until(lambda: agent.replica.position.rev == 2)
+    await until(lambda: (found := recall(tmp_path, signer)) and found.entry.rev == 2)
+    await redis.flushall()
+    await until(lambda: agent.replica.state is State.FENCED)
+    remembered = recall(tmp_path, signer)
+    other = Store(redis, keys, signer)
+    await other.init(remembered.document, Edit(), actor="me", restored=remembered.entry.position, action="restore")
+    await until(agent.serves)
+    assert (agent.replica.position.rev, agent.replica.state) == (3, State.SERVING)
+    assert "gpt-5.4" in agent.plane.snapshot.offline
+    assert agent.fenced_times == 1
+
+
+async def test_after_a_restart_the_memory_still_counts(begun, make, redis, keys, signer, tmp_path, until):
+    agent = make()
+    await until(agent.ready.is_set)
+    await commit(begun, "gpt-5.4")
+    await until(lambda: (found := recall(tmp_path, signer)) and found.entry.rev == 2)
+    await agent.leave()
+    await redis.flushall()
+    await Store(redis, keys, signer).init(document(), Edit(), actor="eve")
+    again = make()
+    assert again.replica.remembered.rev == 2
+    await until(lambda: again.replica.state is State.FENCED)
+    assert (again.serves(), again.plane.applied) == (False, [])
+
+
+async def test_a_cur_that_does_not_fit_the_log_fences(begun, make, redis, keys):
+    agent = make(begin=False)
+    await agent._synchronise()
+    for field, value in (("hash", "0" * 64), ("epoch", "other"), ("rev", "7")):
+        before = await redis.hget(keys.cur, field)
+        await redis.hset(keys.cur, field, value)
+        await agent._recover(agent._synchronise())
+        assert (agent.replica.state, agent.serves()) == (State.FENCED, False), field
+        await redis.hset(keys.cur, field, before)
+
+
+# ---------------------------------------------------------------- forgeries
+
+
+async def forge(redis: Any, keys: Any, signer: Any, base: Any, *, document_signer: Any, policy: Any) -> None:
+    """Write a revision as somebody would who has Redis, and maybe a key of his own."""
+    from gateway.policy.document import digest, dump
+
+    body = dump(policy)
+    entry = dataclasses.replace(_next(base), doc=digest(body), callers="all")
+    await redis.set(keys.doc(digest(body)), document_signer.seal("document", digest(body), body))
+    await redis.xadd(keys.log, {"entry": entry.sealed(signer)}, id=f"{entry.rev}-0")
+    await redis.hset(keys.cur, mapping={"rev": entry.rev, "hash": entry.hash, "doc": entry.doc})
+
+
+@pytest.mark.parametrize("what", ["entry", "document"])
+async def test_a_forged_revision_is_refused_and_the_lease_runs_out(begun, make, redis, keys, signer, stranger, what):
+    agent = make(begin=False)
+    await commit(begun, "*")
+    await agent._synchronise()
+    await forge(
+        redis,
+        keys,
+        stranger if what == "entry" else signer,
+        await begun.current(),
+        document_signer=stranger,
+        policy=document(),
+    )
+    for _ in range(2):
+        await agent._recover(agent._renew())
+        await agent._recover(agent._synchronise())
+    assert agent.plane.applied == [(2, "all")]
+    assert set(agent.plane.snapshot.offline) == set(document().models)
+    assert agent._told == "policy_unusable"
+    assert agent.replica.position.rev == 2
+
+
+async def test_a_signed_document_that_does_not_compile_is_reported_and_not_applied(begun, make, redis, keys, signer):
+    from gateway.policy.document import digest
+
+    agent = make(begin=False)
+    await agent._synchronise()
+    body = b'{"schema":1,"gateway":"test","of the future":true}'
+    await redis.set(keys.doc(digest(body)), signer.seal("document", digest(body), body))
+    entry = dataclasses.replace(_next(await begun.current()), doc=digest(body))
+    await redis.xadd(keys.log, {"entry": entry.sealed(signer)}, id="2-0")
+    await redis.hset(keys.cur, mapping={"rev": 2, "hash": entry.hash, "doc": entry.doc})
+    await agent._recover(agent._renew())
+    assert (agent._told, agent.plane.applied) == ("policy_unusable", [(1, "all")])
+
+
+async def test_a_stranger_convinces_nobody_from_the_start(redis, keys, stranger, make, until):
+    await Store(redis, keys, stranger).init(document(), Edit(), actor="eve")
+    agent = make()
+    await until(lambda: agent._told == "policy_unusable")
+    assert (agent.plane.applied, agent.serves()) == ([], False)
+
+
+# ---------------------------------------------------------------- gone, unreachable, leaving
+
+
+async def test_who_was_declared_gone_comes_back_as_another(begun, make, until):
+    agent = make(begin=False)
+    await agent._synchronise()
+    old, told = agent.member, []
+    agent.on_reborn = lambda: told.append(agent.member)
+    await FakeMember(begun, old).leave()
+    await agent._recover(agent._renew())
+    assert told == [agent.member] != [old]
+    assert (agent.serves(), agent.plane.severed) == (False, 1)
+    await agent._recover(agent._renew())
+    assert agent.serves()
+
+
+async def test_it_goes_on_following_after_that(begun, make, until):
+    """It learns that it is gone while it acknowledges a revision: the feed must survive that."""
+    agent = make()
+    await until(agent.ready.is_set)
+    old = agent.member
+    await FakeMember(begun, old).leave()
+    await commit(begun, "gpt-5.4")
+    await until(lambda: agent.member != old)
+    await until(agent.serves)
+    assert not any(task.done() for task in agent._tasks)
+    await commit(begun, "gpt-5.4", "claude-fable-5")
+    await until(lambda: agent.replica.position.rev == 3)
+    assert agent.plane.events[-1][1] == 3
+
+
+async def test_a_redis_that_does_not_answer_is_counted_and_survived(begun, make, monkeypatch):
+    agent = make(begin=False)
+    await agent._synchronise()
+
+    async def gone(_: object) -> None:
+        raise RedisConnectionError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(agent, "_send", gone)
+        for _ in range(3):
+            await agent._recover(agent._renew())
+    assert (agent.renew_failures, agent._told, agent.serves()) == (3, "redis_unreachable", True)
+    assert ("portcullis_renew_failures_total", ("host-1-0",), 3) in agent.samples()
+    await agent._recover(agent._renew())
+    assert agent._told == "serving"
+
+
+async def test_an_answer_that_takes_too_long_is_none(begun, make, monkeypatch):
+    agent = make(begin=False)
+    await agent._synchronise()
+    monkeypatch.setattr(lease, "RENEW_TIMEOUT", 0.01)
+
+    async def never(_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(agent, "_send", never)
+    await agent._recover(agent._renew())
+    assert agent.renew_failures == 1
+
+
+async def test_who_leaves_serves_nothing_and_says_so(begun, make, until):
+    agent = make()
+    await until(agent.ready.is_set)
+    await agent.leave()
+    assert not agent.serves()
+    assert (await begun.members())[agent.member]["left"] is True
+    assert (await commit(begun, "gpt-5.4")).members == {}
+
+
+async def test_leaving_does_not_wait_for_redis(begun, make, monkeypatch, until):
+    agent = make()
+    await until(agent.ready.is_set)
+
+    async def gone(**_: object) -> None:
+        raise RedisConnectionError("gone")
+
+    monkeypatch.setattr(agent, "_leave_script", gone)
+    await agent.leave()
+    assert not agent.serves()
+
+
+# ---------------------------------------------------------------- sweeping
+
+
+async def test_what_is_let_finish_is_said_and_its_end_too(begun, make, until):
+    agent = make()
+    await until(agent.ready.is_set)
+    agent.replica.draining, agent.replica.finishing = 2, (2,)
+    await commit(begun, "gpt-5.4")
+
+    async def said(**expected: int | str) -> bool:
+        member = (await begun.members())[agent.member]
+        return all(member[name] == value for name, value in expected.items())
+
+    await until(lambda: said(rev=2, swept=1, draining=2, finishing="2"))
+    agent.replica.draining, agent.replica.finishing = 0, ()
+    agent.swept()
+    await until(lambda: said(rev=2, swept=2, draining=0, finishing=""))
+
+
+# ---------------------------------------------------------------- the lease's end
+
+
+def due(agent: Agent) -> float:
+    """In how many seconds of the lease clock the timer fires."""
+    assert agent._timer is not None
+    return agent._timer.when() - asyncio.get_running_loop().time()
+
+
+async def test_a_timer_watches_the_first_lease_to_end(begun, make):
+    agent = make(begin=False)
+    await agent._synchronise()
+    assert due(agent) == pytest.approx(lease.serve_until(0, 5.0), abs=0.2), "claude-fable-5 is controlled"
+
+
+async def test_a_policy_with_shorter_leases_is_watched_at_once(begun, make):
+    """The timer that runs was set for the old policy; buffered bytes ask nobody."""
+    agent = make(begin=False)
+    await agent._synchronise()
+    base = await begun.current()
+    shorter = base.document.edited(max_stale={"default": 15.0, "controlled": 1.0})
+    await begun.commit(base, shorter, actor="op", action="edit", subject="max_stale")
+    await agent._recover(agent._renew())
+    assert due(agent) <= lease.serve_until(0, 1.0) + 0.05
+
+
+async def test_when_leases_end_what_they_covered_is_severed(begun, make, monkeypatch):
+    agent = make(begin=False)
+    await agent._synchronise()
+    really_now = lease.now
+    monkeypatch.setattr(lease, "now", lambda: really_now() + 6)
+    agent._timer.cancel()
+    agent._due()
+    assert (agent.plane.severed, agent.replica.state) == (1, State.SERVING), "the shorter lease is over"
+    assert due(agent) == pytest.approx(lease.serve_until(0, 15.0) - 6, abs=0.2)
+    monkeypatch.setattr(lease, "now", lambda: really_now() + 16)
+    agent._timer.cancel()
+    agent._due()
+    assert (agent.plane.severed, agent.replica.state, agent._timer) == (2, State.STALE, None)
+    monkeypatch.setattr(lease, "now", really_now)
+    await agent._recover(agent._renew())
+    assert (agent.replica.state, agent._timer is None) == (State.SERVING, False)
+
+
+async def test_a_renewal_in_time_moves_the_end(begun, make):
+    agent = make(begin=False)
+    await agent._synchronise()
+    agent._timer.cancel()
+    agent._due()
+    assert agent.plane.severed == 0
+    assert agent._timer is not None
+
+
+# ---------------------------------------------------------------- memory
+
+
+async def test_what_is_applied_is_remembered_after(begun, make, signer, tmp_path, until):
+    agent = make()
+    await until(agent.ready.is_set)
+    for _ in range(5):
+        await commit(begun, "gpt-5.4")
+        await commit(begun, callers=("alice",))
+    await until(lambda: (found := recall(tmp_path, signer)) and found.entry.rev == 11)
+    found = recall(tmp_path, signer)
+    assert (set(found.document.holds), found.entry) == ({"h-1"}, await begun.entry(11))
+    assert [path.name for path in tmp_path.iterdir()] == ["remembered-0.json"]
+
+
+async def test_a_full_disk_stops_nothing(begun, make, monkeypatch, until):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gateway.enforcement.agent.remember", full)
+    agent = make()
+    await until(agent.ready.is_set)
+    await commit(begun, "gpt-5.4")
+    await until(lambda: agent.replica.position.rev == 2)
+    assert agent.serves()
