@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from gateway import __version__
-from gateway.cli import models, people, proof
+from gateway.cli import asking, changes, models, nouns, people, proof, restrict
 from gateway.cli.exits import MEANINGS
 
 SUMMARY = """A gate in front of model APIs, with an off switch that proves itself.
@@ -35,6 +35,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 models.add_to(app)
+restrict.add_to(app)
+changes.add_to(app)
+nouns.add_to(app)
+asking.add_to(app)
 people.add_to(app)
 proof.add_to(app)
 

@@ -54,9 +54,17 @@ class Client:
         headers = {"Idempotency-Key": os.urandom(16).hex()}
         return self._call("POST", path, body or {}, {"wait": f"{wait:g}"}, headers, wait)
 
+    def ask(self, path: str, body: dict[str, Any], **query: str) -> Reply:
+        """Read with a body: a question that changes nothing."""
+        return self._call("POST", path, body, query, {}, DEFAULT_WAIT)
+
     def create(self, path: str, body: dict[str, Any], wait: float = DEFAULT_WAIT) -> Reply:
         """Put an object where there is none."""
         return self._call("PUT", path, body, {"wait": f"{wait:g}"}, {"If-None-Match": "*"}, wait)
+
+    def replace(self, path: str, body: dict[str, Any], etag: str | None, wait: float = DEFAULT_WAIT) -> Reply:
+        """Put an object in place of the one that had this ETag."""
+        return self._call("PUT", path, body, {"wait": f"{wait:g}"}, {"If-Match": etag} if etag else {}, wait)
 
     def delete(self, path: str, etag: str | None = None, wait: float = DEFAULT_WAIT) -> Reply:
         """Remove an object, as it was when it had this ETag."""

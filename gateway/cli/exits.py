@@ -13,6 +13,7 @@ class Exit(IntEnum):
     NOT_ENFORCED = 4
     NOT_ALLOWED = 5
     STILL_OFF = 6
+    AWAITING_APPROVAL = 7
 
 
 MEANINGS: dict[Exit, str] = {
@@ -23,6 +24,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.NOT_ENFORCED: "committed, but not (yet) enforced: the wait ran out, or there is no replica",
     Exit.NOT_ALLOWED: "no token, an unknown one, or a role that is too low",
     Exit.STILL_OFF: "a model is still offline: another hold stands on it",
+    Exit.AWAITING_APPROVAL: "nothing has changed: it opens what an order closed, and waits for an approver",
 }
 
 

@@ -1,5 +1,6 @@
 """Off and on: ``status``, ``offline``, ``online``, ``undo``, ``holds``."""
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -8,10 +9,21 @@ import typer
 from gateway.cli import show
 from gateway.cli.client import DEFAULT_WAIT, segment
 from gateway.cli.exits import Exit, Failure
-from gateway.cli.session import Session, Wait, command
+from gateway.cli.session import DryRun, Session, Wait, command
 
 Models = Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Ids, or any other names of models.")]
-PATTERN_HELP = "Also models by a glob, family:…, tag:…, provider:… or *; those added later too."
+Patterns = Annotated[
+    list[str] | None,
+    typer.Option(help="Also models by a glob, family:…, tag:…, provider:… or *; those added later too."),
+]
+Note = Annotated[str | None, typer.Option(help="Why. Never leaves the gateway.")]
+PublicMessage = Annotated[str | None, typer.Option(help="What the refused may read.")]
+Order = Annotated[str | None, typer.Option(help="The id of an order that is there.")]
+Authority = Annotated[str | None, typer.Option(help="Who ordered it; with --reference.")]
+Reference = Annotated[str | None, typer.Option(help="The order's number or title.")]
+OrderUrl = Annotated[str | None, typer.Option(help="Where the order can be read.")]
+Disclose = Annotated[bool, typer.Option("--disclose", help="The refused may learn of the order.")]
+LetFinish = Annotated[float | None, typer.Option(min=0, help="Seconds that requests in flight may go on.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -83,24 +95,24 @@ def _holds(answer: dict[str, Any]) -> None:
 def offline(
     session: Session,
     models: Models = None,
-    pattern: Annotated[list[str] | None, typer.Option(help=PATTERN_HELP)] = None,
-    note: Annotated[str | None, typer.Option(help="Why. Never leaves the gateway.")] = None,
-    public_message: Annotated[str | None, typer.Option(help="What the refused may read.")] = None,
-    order: Annotated[str | None, typer.Option(help="The id of an order that is there.")] = None,
-    authority: Annotated[str | None, typer.Option(help="Who ordered it; with --reference.")] = None,
-    reference: Annotated[str | None, typer.Option(help="The order's number or title.")] = None,
-    order_url: Annotated[str | None, typer.Option(help="Where the order can be read.")] = None,
-    disclose: Annotated[bool, typer.Option("--disclose", help="The refused may learn of the order.")] = False,
-    let_finish: Annotated[float | None, typer.Option(min=0, help="Seconds that requests in flight may go on.")] = None,
+    pattern: Patterns = None,
+    note: Note = None,
+    public_message: PublicMessage = None,
+    order: Order = None,
+    authority: Authority = None,
+    reference: Reference = None,
+    order_url: OrderUrl = None,
+    disclose: Disclose = False,
+    let_finish: LetFinish = None,
     wait: Wait = DEFAULT_WAIT,
 ) -> Exit:
     """Take models offline, now, with one hold."""
-    named = _named(models, pattern)
+    named = names(models, pattern)
     body: dict[str, Any] = {
         "models": named,
         "note": note,
         "public_message": public_message,
-        "order": _order(order, authority, reference, order_url, disclose=disclose),
+        "order": order_of(order, authority, reference, order_url, disclose=disclose),
         "in_flight": None if let_finish is None else {"let_finish": let_finish},
     }
     given = {name: value for name, value in body.items() if value is not None}
@@ -112,7 +124,7 @@ def offline(
     return session.changed(reply, headline, f"hold {hold} (undo: portcullis undo {hold})", more=_unmatched)
 
 
-def _named(models: list[str] | None, patterns: list[str] | None) -> list[str]:
+def names(models: list[str] | None, patterns: list[str] | None) -> list[str]:
     """Names and patterns together.
 
     Raises:
@@ -123,11 +135,11 @@ def _named(models: list[str] | None, patterns: list[str] | None) -> list[str]:
             raise Failure(Exit.USAGE, f"{name!r} is a pattern; if you mean all it covers, say --pattern {name!r}")
     named = [*(models or ()), *(patterns or ())]
     if not named:
-        raise Failure(Exit.USAGE, "say which model: portcullis offline MODEL, or --pattern")
+        raise Failure(Exit.USAGE, "say which model, or --pattern")
     return named
 
 
-def _order(
+def order_of(
     order: str | None, authority: str | None, reference: str | None, url: str | None, *, disclose: bool
 ) -> str | dict[str, Any] | None:
     """An order's id, or one that is given here.
@@ -157,12 +169,78 @@ def online(
     session: Session,
     model: Annotated[str, typer.Argument(help="Its id, or any other name.")],
     hold: Annotated[str | None, typer.Option(help="Release only this hold.")] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="TERM", help="Only for those of whom this term is true, under the same order.")
+    ] = None,
+    note: Annotated[str | None, typer.Option(help="Why, for whoever approves it; with --only.")] = None,
+    public_message: Annotated[str | None, typer.Option(help="What the others may read; with --only.")] = None,
+    dry_run: DryRun = False,
     wait: Wait = DEFAULT_WAIT,
 ) -> Exit:
     """Release the holds on exactly this model. It comes back when none is left; exit code 6 says that one is."""
+    if only is not None or dry_run:
+        return _staged(
+            session, model, hold, only, {"note": note, "public_message": public_message}, wait, try_out=dry_run
+        )
+    if note is not None or public_message is not None:
+        raise Failure(Exit.USAGE, "--note and --public-message go with --only")
     body = {} if hold is None else {"hold": hold}
     reply = session.client.post(f"/api/v1/models/{segment(model)}/online", body, wait)
     return session.changed(reply, _released(reply.body))
+
+
+def _staged(
+    session: Session,
+    model: str,
+    hold: str | None,
+    only: str | None,
+    words: dict[str, str | None],
+    wait: float,
+    *,
+    try_out: bool,
+) -> Exit:
+    """Off for all becomes off for some, in one change: the holds go, a directive comes under the same order."""
+    shown, standing = session.client.get(f"/api/v1/models/{segment(model)}"), session.client.get("/api/v1/holds")
+    if not (shown.ok and standing.ok):
+        return session.changed(standing if shown.ok else shown, "")
+    model_id = shown.body["id"]
+    here = {on_it["id"] for on_it in shown.body["holds"]}
+    gone = [each for each in standing.body["holds"] if _is_meant(each, here, model_id, hold)]
+    if not gone:
+        others = ", ".join(sorted(here))
+        message = f"is held by {others}, which also covers others; name it with --hold" if here else "is not offline"
+        return session.refuse(f"{model_id} {message}", Exit.STILL_OFF if here else Exit.REFUSED)
+    edits = [{"op": "delete", "kind": "holds", "id": each["id"]} for each in gone]
+    if only is not None:
+        edits += _directives(gone, only, words)
+    if try_out:
+        return session.tried(edits)
+    given = {"edits": edits, "note": words["note"]}
+    reply = session.client.post("/api/v1/changes", {name: value for name, value in given.items() if value}, wait)
+    return session.changed(reply, show.clean(f"ONLINE {model_id} only for {only}"))
+
+
+def _is_meant(held: dict[str, Any], here: set[str], model_id: str, named: str | None) -> bool:
+    return held["id"] in here and (held["models"] == [model_id] if named is None else held["id"] == named)
+
+
+def _directives(gone: list[dict[str, Any]], only: str, words: dict[str, str | None]) -> list[dict[str, Any]]:
+    """A directive for each order that the holds stand under, on the same models; without any, one under none."""
+    orders = sorted({held["order"] for held in gone if held["order"]}) or [None]
+    said = next((held["public_message"] for held in gone if held["public_message"]), None)
+    body = {
+        "models": sorted({pattern for held in gone for pattern in held["models"]}),
+        "who": {"not": {"term": only}},
+        "state": "in_force",
+        "note": words["note"],
+        "public_message": words["public_message"] or said,
+    }
+    return [{"op": "put", "kind": "directives", "id": new_id(), "body": {**body, "order": order}} for order in orders]
+
+
+def new_id() -> str:
+    """An id for a directive whose maker names none."""
+    return f"d-{os.urandom(4).hex()}"
 
 
 def undo(

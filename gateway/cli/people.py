@@ -118,7 +118,7 @@ def _known(values: list[str] | None) -> list[str] | None:
 
 def caller_remove(session: Session, caller: Id, wait: Wait = DEFAULT_WAIT) -> Exit:
     """Remove a caller and its keys."""
-    return _remove(session, f"/api/v1/callers/{segment(caller)}", caller, wait)
+    return remove(session, f"/api/v1/callers/{segment(caller)}", caller, wait)
 
 
 def key_add(
@@ -180,10 +180,10 @@ def _token(body: dict[str, Any]) -> None:
 
 def operator_remove(session: Session, operator: Id, wait: Wait = DEFAULT_WAIT) -> Exit:
     """Remove an operator; the token works no longer."""
-    return _remove(session, f"/api/v1/operators/{segment(operator)}", operator, wait)
+    return remove(session, f"/api/v1/operators/{segment(operator)}", operator, wait)
 
 
-def _remove(session: Session, path: str, name: str, wait: float) -> Exit:
+def remove(session: Session, path: str, name: str, wait: float) -> Exit:
     """Remove what is there now, and nothing that replaced it in between."""
     there = session.client.get(path)
     if not there.ok:

@@ -30,6 +30,9 @@ from gateway.serve import ControlProcess, Running, StartError, state_dir
 from gateway.settings import Settings, SettingsError, load
 
 SIMULATOR = "127.0.0.1:8082"
+SEEDS = ("catalog.toml", "groups.toml", "terms.toml")
+"""What a policy starts from, where nobody says otherwise."""
+
 _FAILURES = (SettingsError, StartError, SeedError, NoServerError, AlreadyInitialisedError)
 
 
@@ -59,7 +62,7 @@ def init(
     with _explained():
         settings = load(config)
         state_dir(settings)
-        files = sorted(seeds.glob("*.toml")) if seeds is not None else [data_dir("seeds") / "catalog.toml"]
+        files = sorted(seeds.glob("*.toml")) if seeds is not None else [data_dir("seeds") / name for name in SEEDS]
         if not files:
             raise StartError(f"there is no *.toml in {seeds}")
         given = {"contact": contact, "information": information}
@@ -137,7 +140,7 @@ async def _demo(simulator: str) -> None:
         settings = load(config)
         seeds = data_dir("seeds")
         with contextlib.suppress(AlreadyInitialisedError):
-            await _init(settings, load_seeds(seeds / "catalog.toml", seeds / "demo.toml"), None)
+            await _init(settings, load_seeds(*(seeds / name for name in (*SEEDS, "demo.toml"))), None)
         await ControlProcess(settings).run(lambda running: _say_hello(running, address, settings))
     finally:
         if fake.returncode is None:
@@ -207,8 +210,9 @@ HELLO = """
      {python} -c 'import anthropic; anthropic.Anthropic(base_url="http://{proxy}/anthropic", api_key="demo-alice")\\
        .messages.create(model="claude-fable-5", max_tokens=99, messages=[{{"role": "user", "content": "Hi"}}])'
 
-  4. Back on (a hold under an order needs an approver):
-     PORTCULLIS_URL=http://{admin} PORTCULLIS_TOKEN=demo-approver {command} online claude-fable-5
+  4. Back on, which takes two people under an order: one proposes, an approver agrees.
+     PORTCULLIS_URL=http://{admin} PORTCULLIS_TOKEN=demo-operator {command} online claude-fable-5
+     PORTCULLIS_URL=http://{admin} PORTCULLIS_TOKEN=demo-approver {command} change approve
 
   Request log: {log}      Ctrl-C ends everything.
 """

@@ -17,6 +17,7 @@ from gateway.cli.target import find
 
 Json = Annotated[bool, typer.Option("--json", help="Print the gateway's answer as it is.")]
 Profile = Annotated[str | None, typer.Option(help="The gateway and token of ~/.config/portcullis/config.toml.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; say who would gain and who would lose.")]
 Wait = Annotated[float, typer.Option(min=0, max=120, help="Seconds to wait until it is proven.")]
 
 P = ParamSpec("P")
@@ -52,15 +53,22 @@ class Session:
         """Print the receipt of a change: what was done, and whether it is enforced; then ``more`` of the answer."""
         if self.as_json or not reply.ok:
             return self._raw_or_problem(reply)
+        if show.is_waiting(reply.body):
+            show.waiting(reply.body)
+            return code_of(reply)
         print(show.receipt_line(headline, reply.body, *tail))
         more(reply.body)
         show.still_off(reply.body)
         return code_of(reply)
 
-    def refuse(self, message: str) -> Exit:
+    def tried(self, edits: list[dict[str, Any]]) -> Exit:
+        """Print what edits would do."""
+        return self.show(self.client.ask("/api/v1/changes", {"edits": edits}, dry_run="true"), show.preview)
+
+    def refuse(self, message: str, code: Exit = Exit.REFUSED) -> Exit:
         """Say why nothing was done."""
         print(f"portcullis: {message}", file=sys.stderr)
-        return Exit.REFUSED
+        return code
 
     def _raw_or_problem(self, reply: Reply) -> Exit:
         if self.as_json:
@@ -75,6 +83,8 @@ def code_of(reply: Reply) -> Exit:
     body = reply.body if isinstance(reply.body, dict) else {}
     if reply.status in (401, 403):
         return Exit.NOT_ALLOWED
+    if show.is_waiting(body):
+        return Exit.AWAITING_APPROVAL
     if body.get("still_held"):
         return Exit.STILL_OFF
     if not reply.ok:

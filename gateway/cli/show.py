@@ -70,6 +70,72 @@ def hold_words(hold: dict[str, Any]) -> str:
     return f"{clean(hold['by'])} since {when(hold['at'])} (hold {clean(hold['id'])}{order})"
 
 
+# ------------------------------------------------------------------------------------------------ changes
+
+
+def is_waiting(body: Any) -> bool:
+    """Whether an answer says that a second person must agree."""
+    return isinstance(body, dict) and body.get("awaiting") == "approval"
+
+
+def waiting(body: dict[str, Any]) -> None:
+    """Say that nothing has changed yet, what the change would open, and what to do next."""
+    change = clean(body["change"])
+    print(f"STILL DENIED: waits for one approver (change {change})")
+    opens(body)
+    print(f"another person, an approver: portcullis change approve {change}")
+
+
+def opens(body: dict[str, Any]) -> None:
+    """What a change lets through that an order denied."""
+    for opening in body["opens"]:
+        more = opening["profiles"] - 1
+        others = f", and {counted(more, 'other profile')}" if more else ""
+        print(clean(f"opens {opening['model']} to: {opening['profile']}{others}"))
+
+
+SIDES = {"gains": "GAINS", "loses": "LOSES", "not_known": "NOT KNOWN, so denied"}
+SHOWN_EXAMPLES = 5
+
+
+def preview(body: dict[str, Any]) -> None:
+    """Who would gain, who would lose, and who because something is not known."""
+    for side, word in SIDES.items():
+        for effect in body[side]:
+            print(clean(f"{word} {effect['model']}: {_whom(effect)}"))
+            examples(effect["examples"])
+    if not any(body[side] for side in SIDES):
+        print("nobody gains or loses anything")
+    if body["callers"]["capped"]:
+        print(f"counted among the first {body['callers']['looked_at']} of {body['callers']['of']} callers")
+    if body["needs_approval"]:
+        print("needs one approver")
+        opens(body)
+
+
+def _whom(effect: dict[str, Any]) -> str:
+    profiles = effect["profiles"]
+    parts = [callers(effect["callers"])]
+    if "recent_requests" in effect:
+        parts.append(f"{counted(effect['recent_requests'], 'request')} lately")
+    parts.append("too many profiles to count" if profiles is None else counted(profiles, "profile"))
+    return DOT.join(parts)
+
+
+def callers(counts: dict[str, Any]) -> str:
+    """Registered callers, by organisation."""
+    by_org = ", ".join(f"{org} {number}" for org, number in counts["by_org"].items())
+    return counted(counts["total"], "registered caller") + (f" ({by_org})" if by_org else "")
+
+
+def examples(said: Sequence[str]) -> None:
+    """Some profiles, a line each."""
+    for example in said[:SHOWN_EXAMPLES]:
+        print(f"  {clean(example)}")
+    if len(said) > SHOWN_EXAMPLES:
+        print("  …")
+
+
 def _milliseconds(elapsed: float) -> str:
     return f"{elapsed:.1f} ms" if elapsed < 1000 else f"{elapsed / 1000:.1f} s"
 

@@ -9,30 +9,21 @@ import orjson
 from aiohttp import web
 
 from gateway.control.access import Access
-from gateway.control.changes import Change, apply
+from gateway.control.changes import Change, apply, of_edits
 from gateway.control.conditions import check, etag
+from gateway.control.edits import edit
 from gateway.control.idempotency import Operation
 from gateway.control.ids import derive
-from gateway.control.problems import Conflict, NotFound, Unchanged
-from gateway.control.pseudonyms import pseudonym
+from gateway.control.problems import Conflict, NotFound
 from gateway.control.routing import Call, Empty, Parameter, Route, answer
-from gateway.control.seeds import KnownAttributes
+from gateway.control.shapes import CallerBody
 from gateway.enforcement.store import Current, Edit, Store
 from gateway.identity.keys import fingerprint
-from gateway.identity.records import Attributes, CallerRecord, Key, dump
-from gateway.policy.caller import Kind
-from gateway.policy.document import Identifier, Part, Text
+from gateway.identity.records import CallerRecord, Key, dump
+from gateway.policy.document import Part, Text
 
 MAX_KEYS = 50
 PAGE, MAX_PAGE = 100, 1000
-
-
-class CallerBody(Part):
-    """A caller. An attribute that is left out is not known."""
-
-    kind: Kind
-    org: Identifier | None = None
-    attributes: KnownAttributes = KnownAttributes()
 
 
 class KeyBody(Part):
@@ -90,18 +81,8 @@ async def put(call: Call[CallerBody]) -> web.Response:
     async def compose(base: Current, _: Operation) -> Change:
         previous = await call.context.store.records.caller(caller_id)
         check(call.request.headers, f"The caller {caller_id}", previous.changed if previous else None)
-        record = CallerRecord(
-            id=caller_id,
-            kind=call.body.kind,
-            org=call.body.org,
-            attributes=Attributes(**call.body.attributes.model_dump()),
-            keys=previous.keys if previous else {},
-            pseudonym=pseudonym(call.context.settings, caller_id),
-            changed=previous.changed if previous else base.rev + 1,
-        )
-        if record == previous:
-            raise Unchanged(f"The caller {caller_id} is like this already.")
-        return _stored(call, base, "caller.put", record, previous)
+        wanted = edit("put", "callers", caller_id, call.body)
+        return await of_edits(call, base, wanted, action="caller.put", subject=f"callers/{caller_id}")
 
     return await apply(call, compose)
 

@@ -1,7 +1,8 @@
 """The one way to a new revision: compose, check, commit, prove, answer.
 
 Every call that changes policy answers alike: 200 with the receipt once it is closed; 202 with the receipt and its
-URL if ``?wait=`` ran out. Never an early yes.
+URL if ``?wait=`` ran out; 202 with the change and its URL if a second person must agree, and then nothing is
+committed. Never an early yes.
 """
 
 import asyncio
@@ -9,18 +10,20 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 from aiohttp import web
-from pydantic import ValidationError
 from redis.exceptions import RedisError
 
-from gateway.control.access import Access, demand
-from gateway.control.approval import lifted
+from gateway.control import edits, proposals
+from gateway.control.approval import Move, Opening, openings
 from gateway.control.conditions import etag
+from gateway.control.edits import EditBody, Stamp
 from gateway.control.idempotency import Operation, begin, remember
-from gateway.control.problems import Conflict, Overtaken, PreconditionFailed, Unchanged, mistakes, sentence
+from gateway.control.ids import derive
+from gateway.control.problems import Conflict, Overtaken, PreconditionFailed, Unchanged
 from gateway.control.routing import Call, answer
 from gateway.enforcement.store import Committed, ConflictError, Current, Edit
 from gateway.policy.document import Document
@@ -40,7 +43,8 @@ class Change:
     ``document``: the new one, or ``None`` where only records change. ``touched``: which of its objects get this
     revision as their ETag (``models/<id>``). ``models``: whose enforcement the receipt is about. ``answer``: what
     the answer says beside the receipt; ``secret``: the same, but said only once and remembered nowhere.
-    ``undoes``: it only takes back what its own maker did, so that no order keeps it.
+    ``edits``: the same as data, so that it can wait for approval; ``moves``: which callers become what. ``restores``:
+    an earlier policy, of which it takes back to what was open then. ``approved``: somebody else has looked at it.
     """
 
     action: str
@@ -54,7 +58,11 @@ class Change:
     answer: Mapping[str, Any] = field(default_factory=dict)
     secret: Mapping[str, str] = field(default_factory=dict)
     status: int = 200
-    undoes: bool = False
+    edits: tuple[EditBody, ...] = ()
+    moves: tuple[Move, ...] = ()
+    restores: Document | None = None
+    note: str | None = None
+    approved: bool = False
 
 
 Compose = Callable[[Current, Operation], Awaitable[Change]]
@@ -69,13 +77,18 @@ async def apply(call: Call[Any], compose: Compose, *, insist: bool = False) -> w
     Raises:
         Overtaken, PreconditionFailed: somebody else committed in between.
         Unchanged: there is nothing to commit.
-        Forbidden: it opens what an order closed.
     """
     operation = await begin(call)
     if operation.known:
         return await _answer_again(call, await _known(call, operation), operation.memory or {})
+    waiting = await proposals.find(call.context.store, change_id(operation)) if operation.marker else None
+    if waiting is not None:
+        return answer_waiting(waiting)
     for _ in range(ATTEMPTS if insist else 1):
         base, change = await _compose(call, compose, operation)
+        opens = [] if change.approved else await opened(base, change)
+        if opens:
+            return await _propose(call, operation, base, change, opens)
         committed = await _commit(call, base, change, operation)
         if committed is not None:
             return await _answer_first(call, operation, committed, change)
@@ -84,17 +97,34 @@ async def apply(call: Call[Any], compose: Compose, *, insist: bool = False) -> w
     raise cause("Nothing was changed. Look at the policy again, then repeat the call.")
 
 
-def edited(document: Document, **fields: Any) -> Document:
-    """A document with other fields.
+async def of_edits(call: Call[Any], base: Current, *wanted: EditBody, action: str, subject: str, **more: Any) -> Change:
+    """The change that edits make. What they touch is what the receipt is about, where nothing else is said.
 
     Raises:
-        Conflict: they do not fit the rest.
+        Problem: they do not fit.
     """
-    try:
-        return document.edited(**fields)
-    except ValidationError as error:
-        found = mistakes(error)
-        raise Conflict(f"The policy would contradict itself: {sentence(found)}.", errors=found) from None
+    composed = await edits.composed(call.context, base, wanted, Stamp(call.by.id, datetime.now(UTC)))
+    fields: dict[str, Any] = {"models": composed.models, "order": composed.order, **more}
+    return Change(
+        action=action,
+        subject=subject,
+        document=composed.document if composed.touched else None,
+        touched=composed.touched,
+        edit=composed.records,
+        edits=wanted,
+        moves=composed.moves,
+        **fields,
+    )
+
+
+async def opened(base: Current, change: Change) -> list[Opening]:
+    """What a change lets through that an order denied; found beside the loop, for it may take a while."""
+    after, now = change.document or base.document, datetime.now(UTC)
+    found = await asyncio.to_thread(openings, base.document, after, change.moves, now)
+    if found and change.restores is not None:
+        beyond = await asyncio.to_thread(openings, change.restores, after, change.moves, now)
+        found = [opening for opening in found if opening.model in {other.model for other in beyond}]
+    return found
 
 
 # ------------------------------------------------------------------------------------------------ compose, check
@@ -105,11 +135,42 @@ async def _compose(call: Call[Any], compose: Compose, operation: Operation) -> t
     change = await compose(base, operation)
     if change.document == base.document or (change.document is None and not change.edit.records):
         raise Unchanged("The policy says this already.")
-    if change.document is not None and not change.undoes:
-        opened = lifted(base.snapshot, change.document)
-        if opened:
-            demand(call.by, Access.APPROVE, f"Opening what an order closed ({', '.join(sorted(opened))})")
     return base, change
+
+
+# ------------------------------------------------------------------------------------------------ propose
+
+
+async def _propose(
+    call: Call[Any], operation: Operation, base: Current, change: Change, opens: list[Opening]
+) -> web.Response:
+    """Keep a change until somebody else has looked at it. Nothing is committed."""
+    store, now = call.context.store, datetime.now(UTC)
+    proposal = proposals.Proposal(
+        id=change_id(operation),
+        base=base.rev,
+        by=call.by.id,
+        at=now,
+        expires=now + proposals.EXPIRES,
+        action=change.action,
+        subject=change.subject,
+        note=change.note,
+        edits=await edits.planned(call.context, base, change.edits),
+        opens=tuple(opens),
+    )
+    await proposals.keep(store, proposal)
+    _log.info("change_proposed", change=proposal.id, actor=call.by.id, action=change.action, subject=change.subject)
+    return answer_waiting(proposal)
+
+
+def answer_waiting(proposal: proposals.Proposal) -> web.Response:
+    """The answer to whoever proposed a change."""
+    return answer(proposals.view(proposal, datetime.now(UTC)), 202, Location=proposals.path(proposal.id))
+
+
+def change_id(operation: Operation) -> str:
+    """The id of the change that an operation is, where it is kept as one."""
+    return derive("c", operation.id)
 
 
 # ------------------------------------------------------------------------------------------------ commit

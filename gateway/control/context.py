@@ -1,6 +1,6 @@
 """What handlers work with."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.enforcement.receipts import Receipts
@@ -12,7 +12,8 @@ from gateway.settings import Settings
 class Context:
     """The control process, as far as the admin API sees it.
 
-    ``metrics`` gives the text exposition; ``ready`` says whether this gateway could serve.
+    ``metrics`` gives the text exposition; ``ready`` says whether this gateway could serve. ``traffic``: how often each
+    (caller, model) was permitted lately, for previews; ``None`` where nobody counts.
     """
 
     settings: Settings
@@ -20,3 +21,4 @@ class Context:
     receipts: Receipts
     metrics: Callable[[], Awaitable[bytes]]
     ready: Callable[[], bool]
+    traffic: Callable[[], Awaitable[Mapping[tuple[str, str], int]]] | None = None

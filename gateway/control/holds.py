@@ -1,51 +1,28 @@
-"""Holds: a model is offline while any hold on it stands. Placing is an operator's; under an order, lifting is not."""
+"""Holds: a model is offline while any hold on it stands. One person closes; what an order closed, two people open."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, NamedTuple
+from typing import Any
 
 from aiohttp import web
-from pydantic import Field, StringConstraints
 
-from gateway.control.access import Access, demand
+from gateway.control.access import Access
 from gateway.control.catalog import holds_on, resolved
-from gateway.control.changes import Change, Compose, apply, edited
+from gateway.control.changes import Change, Compose, apply, of_edits
+from gateway.control.edits import Stamp, edit, edited
 from gateway.control.idempotency import Operation
 from gateway.control.ids import derive
-from gateway.control.orders import InlineOrder, settle
 from gateway.control.problems import Conflict, Forbidden, NotFound
 from gateway.control.routing import Call, Empty, Parameter, Route, answer
+from gateway.control.settling import settle
+from gateway.control.shapes import HoldBody, OfflineBody
+from gateway.enforcement.signing import ForgedError
 from gateway.enforcement.store import Current
-from gateway.policy.document import Document, Hold, Identifier, InFlight, Part, Text
-from gateway.policy.names import MAX_NAME
+from gateway.policy.document import Document, Hold
 from gateway.policy.snapshot import Snapshot
 
-
-class HoldBody(Part):
-    """Why something goes offline, and what becomes of requests in flight."""
-
-    note: Text | None = None
-    public_message: Text | None = None
-    order: Identifier | InlineOrder | None = None
-    in_flight: InFlight = InFlight()
-
-
-class OfflineBody(HoldBody):
-    """What goes offline: ids, names or patterns."""
-
-    models: tuple[Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)], ...] = Field(
-        min_length=1, max_length=1000
-    )
-
-
 Patterns = Callable[[Document], tuple[str, ...]]
-
-
-class Stamp(NamedTuple):
-    """Who does something, and when."""
-
-    by: str
-    at: datetime
 
 
 # ------------------------------------------------------------------------------------------------ placing
@@ -63,8 +40,8 @@ async def place(call: Call[Any], body: HoldBody, patterns: Patterns) -> web.Resp
 
 def _placed(base: Current, operation: Operation, body: HoldBody, patterns: tuple[str, ...], stamp: Stamp) -> Change:
     by, at = stamp
-    document, order_id = settle(base.document, body.order, by, at)
-    hold_id = derive("h", operation.id, document.holds)
+    orders, order_id = settle(base.document.orders, body.order, by, at)
+    hold_id = derive("h", operation.id, base.document.holds)
     hold = Hold(
         models=patterns,
         by=by,
@@ -77,8 +54,8 @@ def _placed(base: Current, operation: Operation, body: HoldBody, patterns: tuple
     return Change(
         action="offline",
         subject=f"holds/{hold_id}",
-        document=edited(document, holds={**document.holds, hold_id: hold}),
-        touched=(f"holds/{hold_id}", *([f"orders/{order_id}"] if document is not base.document else [])),
+        document=edited(base.document, orders=orders, holds={**base.document.holds, hold_id: hold}),
+        touched=(f"holds/{hold_id}", *([f"orders/{order_id}"] if orders is not base.document.orders else [])),
         models=base.snapshot.covered(patterns),
         hold=hold_id,
         order=order_id,
@@ -98,22 +75,17 @@ async def offline(call: Call[OfflineBody]) -> web.Response:
 # ------------------------------------------------------------------------------------------------ releasing
 
 
-def released(base: Current, hold_ids: Iterable[str], action: str, subject: str, *, undoes: bool = False) -> Change:
+async def released(call: Call[Any], base: Current, hold_ids: Sequence[str], action: str, subject: str) -> Change:
     """The policy without these holds. The answer says which models they leave offline, and by which other holds."""
-    gone = {hold_id: base.document.holds[hold_id] for hold_id in hold_ids}
-    holds = {hold_id: hold for hold_id, hold in base.document.holds.items() if hold_id not in gone}
-    document = edited(base.document, holds=holds)
+    gone = {hold_id: existing(base, hold_id) for hold_id in hold_ids}
     models = base.snapshot.covered(pattern for hold in gone.values() for pattern in hold.models)
-    return Change(
-        action=action,
-        subject=subject,
-        document=document,
-        touched=tuple(f"holds/{hold_id}" for hold_id in gone),
-        models=models,
+    deletions = [edit("delete", "holds", hold_id) for hold_id in gone]
+    change = await of_edits(call, base, *deletions, action=action, subject=subject, models=models)
+    after = Snapshot(change.document or base.document, base.rev + 1, datetime.now(UTC))
+    return replace(
+        change,
         hold=next(iter(gone)) if len(gone) == 1 else None,
-        order=next((hold.order for hold in gone.values() if hold.order is not None), None),
-        answer={"released": sorted(gone), "still_held": still_held(Snapshot(document, base.rev + 1), models)},
-        undoes=undoes,
+        answer={"released": sorted(gone), "still_held": still_held(after, models)},
     )
 
 
@@ -124,17 +96,6 @@ def still_held(snapshot: Snapshot, models: Iterable[str]) -> list[dict[str, Any]
         {"model": model_id, "holds": [view(snapshot, hold_id) for hold_id in holds_on(snapshot, model_id)]}
         for model_id in offline_models
     ]
-
-
-def demand_release(call: Call[Any], base: Current, hold_id: str) -> None:
-    """Refuse who may not release a hold.
-
-    Raises:
-        Forbidden: it stands under an order, and the caller is no approver.
-    """
-    order = base.document.holds[hold_id].order
-    if order is not None:
-        demand(call.by, Access.APPROVE, f"Releasing {hold_id}, which stands under the order {order},")
 
 
 def existing(base: Current, hold_id: str) -> Hold:
@@ -153,9 +114,7 @@ async def release(call: Call[Empty]) -> web.Response:
     """Release one hold; others on the same models stay."""
 
     async def compose(base: Current, _: Operation) -> Change:
-        existing(base, call.id)
-        demand_release(call, base, call.id)
-        return released(base, [call.id], "release", f"holds/{call.id}")
+        return await released(call, base, [call.id], "release", f"holds/{call.id}")
 
     return await apply(call, compose)
 
@@ -174,9 +133,24 @@ def _undoing(call: Call[Empty], now: datetime) -> Compose:
             raise Forbidden(f"{call.id} is {hold.by}'s; only who placed a hold can undo it. Release it instead.")
         if now - hold.at > limit:
             raise Conflict(f"{call.id} is older than {limit.total_seconds():g} s. Release it instead.")
-        return released(base, [call.id], "undo", f"holds/{call.id}", undoes=True)
+        change = await released(call, base, [call.id], "undo", f"holds/{call.id}")
+        return replace(change, restores=await _before_placing(call, base))
 
     return compose
+
+
+async def _before_placing(call: Call[Empty], base: Current) -> Document | None:
+    """The policy as it was before a hold was placed, if it is still kept.
+
+    An undo takes back to that, and opens no more: else one's own hold could stand in for an order's while that one
+    is released, which opens nothing, and then be undone.
+    """
+    placed = base.document.changed.get(f"holds/{call.id}", 0)
+    entry = await call.context.store.entry(placed - 1) if placed > 1 else None
+    try:
+        return None if entry is None else (await call.context.store.records.document(entry.doc))[0]
+    except ForgedError:
+        return None  # no longer kept
 
 
 # ------------------------------------------------------------------------------------------------ reading
@@ -215,7 +189,7 @@ ROUTES = (
         "/api/v1/holds/{id}/release",
         Access.OPERATE,
         release,
-        "Release a hold; under an order an approver's",
+        "Release a hold; what an order closed waits for a second person",
         changes=True,
     ),
     Route(

@@ -6,14 +6,16 @@ from aiohttp import web
 
 from gateway.control import holds
 from gateway.control.access import Access
-from gateway.control.catalog import KINDS, holds_by_model, holds_on, meant
-from gateway.control.changes import Change, apply, edited
+from gateway.control.catalog import holds_by_model, holds_on, meant
+from gateway.control.changes import Change, apply, of_edits
 from gateway.control.conditions import check, etag
+from gateway.control.edits import EditBody, changed, edit
 from gateway.control.idempotency import Operation
-from gateway.control.problems import Conflict, Malformed, StillHeld, Unchanged
+from gateway.control.problems import Conflict, StillHeld, Unchanged
 from gateway.control.routing import Call, Empty, Route, answer
+from gateway.control.shapes import HoldBody
 from gateway.enforcement.store import Current
-from gateway.policy.document import Document, Hold, Identifier, Model, Part
+from gateway.policy.document import Hold, Identifier, Model, Part
 from gateway.policy.snapshot import Snapshot
 
 
@@ -67,13 +69,10 @@ async def get(call: Call[Empty]) -> web.Response:
 async def put(call: Call[Model]) -> web.Response:
     """Create or replace an entry."""
     model_id = call.new_id
-    if model_id.startswith(KINDS):
-        raise Malformed(f"An id that begins with {' or '.join(KINDS)} would read as a pattern.")
 
     async def compose(base: Current, _: Operation) -> Change:
-        check(call.request.headers, f"The model {model_id}", _revision(base.document, model_id))
-        models = {**base.document.models, model_id: call.body}
-        return _entry("model.put", model_id, edited(base.document, models=models))
+        check(call.request.headers, f"The model {model_id}", changed(base.document, "models", model_id))
+        return await _entry(call, base, "model.put", edit("put", "models", model_id, call.body))
 
     return await apply(call, compose)
 
@@ -82,30 +81,24 @@ async def delete(call: Call[Empty]) -> web.Response:
     """Remove an entry. Holds that name it stay, and close it again if it comes back."""
 
     async def compose(base: Current, _: Operation) -> Change:
-        revision = _revision(base.document, call.id)
+        revision = changed(base.document, "models", call.id)
         if revision is None:
             meant(base.document, call.id)
             raise Conflict(f"{call.id} is another name of a model. Name the id.")
         check(call.request.headers, f"The model {call.id}", revision)
-        models = {name: model for name, model in base.document.models.items() if name != call.id}
-        return _entry("model.delete", call.id, edited(base.document, models=models))
+        return await _entry(call, base, "model.delete", edit("delete", "models", call.id))
 
     return await apply(call, compose)
 
 
-def _revision(document: Document, model_id: str) -> int | None:
-    return document.changed.get(f"models/{model_id}", 0) if model_id in document.models else None
-
-
-def _entry(action: str, model_id: str, document: Document) -> Change:
-    name = f"models/{model_id}"
-    return Change(action=action, subject=name, document=document, touched=(name,), models=[model_id])
+async def _entry(call: Call[Any], base: Current, action: str, wanted: EditBody) -> Change:
+    return await of_edits(call, base, wanted, action=action, subject=f"models/{wanted.id}", models=[wanted.id])
 
 
 # ------------------------------------------------------------------------------------------------ off and on
 
 
-async def offline(call: Call[holds.HoldBody]) -> web.Response:
+async def offline(call: Call[HoldBody]) -> web.Response:
     """Take one model offline."""
     return await holds.place(call, call.body, lambda document: (meant(document, call.id),))
 
@@ -116,9 +109,7 @@ async def online(call: Call[OnlineBody]) -> web.Response:
     async def compose(base: Current, _: Operation) -> Change:
         model_id = meant(base.document, call.id)
         chosen = _chosen(base, model_id, call.body.hold)
-        for hold_id in chosen:
-            holds.demand_release(call, base, hold_id)
-        return holds.released(base, chosen, "online", f"models/{model_id}")
+        return await holds.released(call, base, chosen, "online", f"models/{model_id}")
 
     return await apply(call, compose)
 
@@ -169,7 +160,7 @@ ROUTES = (
         Access.OPERATE,
         offline,
         "Take a model offline",
-        body=holds.HoldBody,
+        body=HoldBody,
         changes=True,
     ),
     Route(

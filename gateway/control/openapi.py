@@ -45,7 +45,10 @@ _SCHEMAS: Mapping[str, Any] = {
         },
     },
 }
-_LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Where the receipt is."}}
+_ACCEPTED = (
+    "Committed, and not proven yet; or, with awaiting: approval, not committed, because it opens what an order closed."
+)
+_LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Where the receipt, or the change, is."}}
 
 
 def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
@@ -97,7 +100,7 @@ def _responses(route: Route) -> dict[str, Any]:
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/Receipt"}}}
     return {
         "200": {"description": "The receipt, closed.", "content": content},
-        "202": {"description": "Committed, and not proven yet.", "content": content, "headers": _LOCATION},
+        "202": {"description": _ACCEPTED, "content": content, "headers": _LOCATION},
     }
 
 

@@ -3,6 +3,7 @@
 A ``detail`` says what to do. Nothing here may hold a token, a key or a caller's attribute.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -83,6 +84,12 @@ class Unchanged(Problem):
     status, slug, title = 409, "unchanged", "Nothing would change"
 
 
+class InUse(Problem):
+    """What is to be removed is used."""
+
+    status, slug, title = 409, "in-use", "This is still used"
+
+
 class StillHeld(Problem):
     """The model is offline by holds that this call does not release."""
 
@@ -105,6 +112,12 @@ class Reused(Problem):
     """An Idempotency-Key came again with another body."""
 
     status, slug, title = 422, "idempotency-key-reused", "The Idempotency-Key belongs to another request"
+
+
+class NotEnumerable(Problem):
+    """The policy tells more people apart than can be looked at."""
+
+    status, slug, title = 422, "not-enumerable", "There are too many profiles"
 
 
 class Misdirected(Problem):
@@ -151,7 +164,18 @@ _HINTS = {
 def mistakes(error: ValidationError) -> list[dict[str, str]]:
     """Where a body or document is wrong, without the values: they may be secrets."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    return [{"path": ".".join(map(str, detail["loc"])), "message": detail["msg"]} for detail in found]
+    return [_mistake(".".join(map(str, detail["loc"])), detail["msg"]) for detail in found]
+
+
+def _mistake(place: str, message: str) -> dict[str, str]:
+    """One mistake. A rule of ours that looks at more than one field begins its message with the path."""
+    inner = _OWN_PATH.fullmatch(message)
+    if inner is None:
+        return {"path": place, "message": message}
+    return {"path": f"{place}.{inner[1]}".lstrip("."), "message": inner[2]}
+
+
+_OWN_PATH = re.compile(r"Value error, ([\w.:\[\]-]+): (.*)", re.DOTALL)
 
 
 def sentence(found: Iterable[dict[str, str]]) -> str:

@@ -1,6 +1,21 @@
 """Everything that can be called: the one table, a part from each noun's module."""
 
-from gateway.control import callers, enforcement, holds, models, operators, orders, probes
+from gateway.control import (
+    asking,
+    callers,
+    callers_bulk,
+    directives,
+    enforcement,
+    groups,
+    holds,
+    models,
+    operators,
+    orders,
+    orgs,
+    probes,
+    review,
+    terms,
+)
 from gateway.control.routing import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -8,7 +23,14 @@ ROUTES: tuple[Route, ...] = (
     *models.ROUTES,
     *holds.ROUTES,
     *orders.ROUTES,
+    *directives.ROUTES,
+    *terms.ROUTES,
+    *groups.ROUTES,
+    *orgs.ROUTES,
+    *review.ROUTES,
+    *asking.ROUTES,
     *callers.ROUTES,
+    *callers_bulk.ROUTES,
     *operators.ROUTES,
     *enforcement.ROUTES,
 )

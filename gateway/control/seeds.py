@@ -3,20 +3,35 @@
 ``catalog.toml`` has ``[models."<id>"]`` with ``family``, ``tags``, ``capability``, ``aliases``, ``max_stale`` and
 ``[[models."<id>".routes]]`` with ``provider`` and ``names``. It may also set ``contact``, ``information`` and
 ``[max_stale]``. ``demo.toml`` has ``[callers.<id>]`` with ``kind``, ``org``, ``attributes``, ``key``, and
-``[operators.<id>]`` with ``roles`` and ``token``. Any table may be in any file.
+``[operators.<id>]`` with ``roles`` and ``token``. ``groups.toml`` and ``terms.toml`` have ``[groups.<id>]`` and
+``[terms.<id>]``; ``[orgs.<id>]`` is as the admin API takes it, ``[directives.<id>]`` too, but that one under an order
+needs that order here: ``[orders.<id>]``. Any table may be in any file.
 """
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from gateway.control.countries import Country
+from gateway.control.shapes import DirectiveBody, GroupBody, InlineOrder, KnownAttributes, TermBody
 from gateway.identity.records import Role
 from gateway.policy.caller import Kind
-from gateway.policy.document import Document, Identifier, MaxStale, Model, Text, Url
+from gateway.policy.conditions import Group, Term
+from gateway.policy.document import (
+    Directive,
+    Document,
+    Identifier,
+    MaxStale,
+    Model,
+    Order,
+    Org,
+    State,
+    Text,
+    Url,
+)
 
 
 class SeedError(Exception):
@@ -25,15 +40,6 @@ class SeedError(Exception):
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class KnownAttributes(_Part):
-    """What is known about a person, as it comes in. Left out: not known; an empty list: known to be none."""
-
-    nationality: frozenset[Country] | None = Field(default=None, min_length=1)
-    latest_nationality: frozenset[Country] | None = Field(default=None, min_length=1)
-    permanent_residence: frozenset[Country] | None = None
-    legal_status: frozenset[Identifier] | None = None
 
 
 class CallerSeed(_Part):
@@ -61,6 +67,11 @@ class Seeds(_Part):
     models: dict[Identifier, Model] = Field(default_factory=dict)
     callers: dict[Identifier, CallerSeed] = Field(default_factory=dict)
     operators: dict[Identifier, OperatorSeed] = Field(default_factory=dict)
+    groups: dict[Identifier, GroupBody] = Field(default_factory=dict)
+    terms: dict[Identifier, TermBody] = Field(default_factory=dict)
+    orgs: dict[Identifier, Org] = Field(default_factory=dict)
+    orders: dict[Identifier, InlineOrder] = Field(default_factory=dict)
+    directives: dict[Identifier, DirectiveBody] = Field(default_factory=dict)
 
     @classmethod
     def merged(cls, parts: Iterable[dict[str, Any]]) -> Self:
@@ -71,18 +82,35 @@ class Seeds(_Part):
                 whole[name] = {**whole.get(name, {}), **value} if isinstance(value, dict) else value
         return cls.model_validate(whole)
 
-    def document(self, gateway: str) -> Document:
-        """The policy of a new gateway: this catalog, nothing offline.
+    def document(self, gateway: str, by: str = "init") -> Document:
+        """The policy of a new gateway: this catalog and these words, nothing offline.
 
         Raises:
-            SeedError: a name means two models.
+            SeedError: a name means two models, or something names what is not here.
         """
-        fields = {name: getattr(self, name) for name in ("contact", "information", "max_stale", "models")}
-        changed = {f"models/{model_id}": 1 for model_id in self.models}
+        stamp = {"by": by, "at": datetime.now(UTC)}
+        fields = {name: getattr(self, name) for name in ("contact", "information", "max_stale", "models", "orgs")}
+        made: dict[str, dict[str, Any]] = {
+            "groups": {name: Group(**dict(each)) for name, each in self.groups.items()},
+            "terms": {name: Term(**dict(each)) for name, each in self.terms.items()},
+            "orders": {name: Order(**dict(each), **stamp) for name, each in self.orders.items()},
+            "directives": {name: _directive(name, each, stamp) for name, each in self.directives.items()},
+        }
+        objects: dict[str, Mapping[str, Any]] = {"models": self.models, "orgs": self.orgs, **made}
+        changed = {f"{kind}/{name}": 1 for kind, names in objects.items() for name in names}
         try:
-            return Document(gateway=gateway, changed=changed, **fields)
+            return Document(gateway=gateway, changed=changed, **{**fields, **made})
         except ValidationError as error:
             raise SeedError(_explain(error)) from None
+
+
+def _directive(directive_id: str, body: DirectiveBody, stamp: dict[str, Any]) -> Directive:
+    """A directive of a seed file. Its models are patterns, its order an id."""
+    fields = dict(body) | {"state": body.state or State.DRAFT}
+    try:
+        return Directive(**fields, **stamp)
+    except ValidationError as error:
+        raise SeedError(f"directives.{directive_id}: {_explain(error)}") from None
 
 
 def load(*files: Path) -> Seeds:

@@ -382,10 +382,9 @@ class ClientConnection(asyncio.Protocol):
 
     def timed_out(self) -> None:
         """The sweep found the deadline passed."""
+        closing = self._drained is not None or self.transport is None or self.transport.is_closing()
         nobody_waits = self._fault is not None and not self._exchanges
-        if self._drained is not None or self._writing_paused or nobody_waits:
-            self.reset()
-        elif self.transport is None or self.transport.is_closing():
+        if closing or nobody_waits or self._writing_paused:
             self.reset()
         elif self._reading is not None:
             self.deadline = float("inf")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from control_harness import APPROVER, OTHER, VIEWER
+from control_harness import APPROVER, OTHER, SECOND, VIEWER
 
 from gateway.cli.app import epilog
 from gateway.cli.exits import MEANINGS, Exit
@@ -72,6 +72,15 @@ async def test_a_pattern_that_means_nothing_today_is_said(gate, portcullis):
         ("offline", "gpt-5.4", "--token", "x"),
         ("online",),
         ("receipt", "x"),
+        ("restrict", "gpt-5.4"),
+        ("restrict", "--only", "us-person"),
+        ("restrict", "gpt-5.4", "--only", "us-person", "--who", "{}"),
+        ("restrict", "gpt-5.4", "--who", "[]"),
+        ("restrict", "gpt-5.4", "--who", "{"),
+        ("online", "gpt-5.4", "--note", "x"),
+        ("explain", "gpt-5.4"),
+        ("explain", "demo-bob", "gpt-5.4", "--attributes", "{}"),
+        ("term", "put", "x", "/nothing.toml"),
         ("caller", "add", "ada", "--permanent-residence", "none", "--permanent-residence", "US"),
         ("operator", "add", "ada"),
         ("nothing",),
@@ -130,10 +139,10 @@ async def test_online_that_leaves_a_hold_says_so_and_is_exit_code_6(gate, portcu
             shown.out,
         )
     shown = await portcullis("online", "claude-fable-5", "--hold", other["hold"])
-    assert shown.code == Exit.NOT_ALLOWED
-    shown = await portcullis("online", "claude-fable-5", "--hold", other["hold"], token=APPROVER)
+    assert shown.code == Exit.AWAITING_APPROVAL
+    shown = await portcullis("change", "approve", token=APPROVER)
     assert shown.code == Exit.DONE
-    assert shown.out.startswith("ONLINE claude-fable-5, claude-mythos-5 · ")
+    assert "claude-fable-5, claude-mythos-5 · revision 5 · enforced on 1 of 1 replica" in shown.out
 
 
 async def test_undo_takes_back_ones_newest_hold(gate, portcullis):
@@ -257,6 +266,7 @@ async def test_an_operator_is_added_given_another_token_and_removed(gate, portcu
     shown = await portcullis("operator", "list", token=APPROVER)
     assert re.search(r"eve +operator, viewer", shown.out)
     assert (await portcullis("operator", "remove", "eve", token=APPROVER)).code == Exit.DONE
+    assert (await portcullis("operator", "remove", SECOND, token=APPROVER)).code == Exit.DONE
     assert (await portcullis("operator", "remove", APPROVER, token=APPROVER)).code == Exit.REFUSED
 
 
@@ -284,6 +294,20 @@ async def test_an_operator_is_added_given_another_token_and_removed(gate, portcu
         (("operator", "add", "eve", "--role", "viewer"), "token"),
         (("operator", "token", "demo-other"), "token"),
         (("operator", "remove", "demo-other"), "revision"),
+        (("restrict", "gpt-5.4", "--only", "us-person"), "revision"),
+        (("restrict", "gpt-5.4", "--only", "us-person", "--dry-run"), "loses"),
+        (("online", "claude-fable-5", "--only", "us-person"), "change"),
+        (("online", "claude-fable-5", "--dry-run"), "gains"),
+        (("term", "list"), "terms"),
+        (("term", "show", "us-person"), "condition"),
+        (("term", "remove", "us-person"), "revision"),
+        (("group", "list"), "groups"),
+        (("org", "list"), "orgs"),
+        (("order", "list"), "orders"),
+        (("directive", "list"), "directives"),
+        (("change", "list"), "changes"),
+        (("explain", "demo-chen", "gpt-5.4"), "trace"),
+        (("reach", "gpt-5.4"), "permitted"),
     ],
 )
 async def test_every_command_prints_the_raw_answer_on_request(gate, portcullis, words, field):
@@ -387,6 +411,16 @@ def test_help_lists_every_exit_code():
         "receipt",
         "holds",
         "policy",
+        "restrict",
+        "lift",
+        "change",
+        "directive",
+        "term",
+        "group",
+        "org",
+        "order",
+        "explain",
+        "reach",
         "serve",
         "demo",
         "init",

@@ -40,12 +40,13 @@ VIEWER, OPERATOR, APPROVER, REGISTRAR, AUDITOR = (
     "demo-registrar",
     "demo-auditor",
 )
-OTHER = "demo-other"
+OTHER, SECOND = "demo-other", "demo-second"
 EVERYONE = {
     VIEWER: {Role.VIEWER},
     OPERATOR: {Role.OPERATOR},
     OTHER: {Role.OPERATOR},
     APPROVER: {Role.APPROVER},
+    SECOND: {Role.APPROVER},
     REGISTRAR: {Role.REGISTRAR},
     AUDITOR: {Role.AUDITOR},
 }
@@ -141,6 +142,7 @@ class Gate:
     receipts: Receipts
     client: TestClient
     is_ready: bool = True
+    traffic: dict[tuple[str, str], int] = field(default_factory=dict)
     replicas: list[Replica] = field(default_factory=list)
 
     async def call(
@@ -202,7 +204,7 @@ async def start_gate(redis_server: str, directory: Path) -> Gate:
     redis = Redis(unix_socket_path=redis_server, socket_timeout=5, protocol=2)
     feed = Redis(unix_socket_path=redis_server, socket_timeout=FEED_BLOCK_MS / 1000 + 2, protocol=2)
     store = Store(redis, Keys(settings.redis.prefix), Signer(Ed25519PrivateKey.generate()))
-    seeds = load(data_dir("seeds") / "catalog.toml", data_dir("seeds") / "demo.toml")
+    seeds = load(*(data_dir("seeds") / f"{name}.toml" for name in ("catalog", "groups", "terms", "demo")))
     operators = {name: OperatorSeed(roles=frozenset(roles), token=name) for name, roles in EVERYONE.items()}
     await initial(
         store, seeds.document("test"), operators, seeds.callers, pseudonym=lambda caller: pseudonym(settings, caller)
@@ -210,7 +212,11 @@ async def start_gate(redis_server: str, directory: Path) -> Gate:
     receipts = Receipts(store, feed)
     receipts.start()
     gate = Gate(settings, store, receipts, None)
-    context = Context(settings, store, receipts, no_metrics, lambda: gate.is_ready)
+
+    async def traffic() -> Any:
+        return gate.traffic
+
+    context = Context(settings, store, receipts, no_metrics, lambda: gate.is_ready, traffic)
     gate.client = TestClient(TestServer(build(context)))
     await gate.client.start_server()
     return gate

@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from control_harness import APPROVER, FABLE, OPERATOR, OTHER
+from control_harness import APPROVER, FABLE, OPERATOR, OTHER, SECOND
 
 ORDER = {"authority": "US Department of Commerce", "reference": "BIS-2026-0612"}
 
@@ -188,13 +188,18 @@ async def test_undoing_ends_after_ten_minutes(gate, ago, status):
     assert answer.status == status
 
 
-async def test_releasing_under_an_order_is_an_approvers(gate):
+async def test_releasing_under_an_order_waits_for_a_second_person(gate):
     hold = (await gate.post(f"{FABLE}/offline", {"order": ORDER}))["hold"]
-    for path in (f"/api/v1/holds/{hold}/release", f"{FABLE}/online"):
-        answer = await gate.post(path)
-        assert (answer.status, answer.problem) == (403, "forbidden")
-        assert hold in answer["detail"]
-    assert (await gate.post(f"{FABLE}/online", token=APPROVER)).status == 200
+    for token in (OPERATOR, APPROVER):
+        for path in (f"/api/v1/holds/{hold}/release", f"{FABLE}/online"):
+            answer = await gate.post(path, token=token)
+            assert (answer.status, answer["state"], answer["awaiting"]) == (202, "awaiting approval", "approval")
+            assert answer.headers["Location"] == f"/api/v1/changes/{answer['change']}"
+            assert answer["opens"] == [{"model": "claude-fable-5", "profile": "everyone", "profiles": 1}]
+    assert await gate.revision() == 2
+    assert await gate.state("claude-fable-5") == "offline"
+    assert (await gate.post(f"/api/v1/changes/{answer['change']}/approve", token=SECOND)).status == 200
+    assert await gate.state("claude-fable-5") == "available"
 
 
 async def test_the_same_authority_and_reference_mean_the_same_order(gate):

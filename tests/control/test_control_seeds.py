@@ -10,10 +10,13 @@ from gateway.control.seeds import OperatorSeed, SeedError, load
 from gateway.enforcement.store import AlreadyInitialisedError
 from gateway.identity.keys import fingerprint
 from gateway.identity.records import Role
+from gateway.policy.caller import Caller, Facts
+from gateway.policy.conditions import Compiler, Condition
 from gateway.policy.document import digest, dump
 from gateway.policy.snapshot import Snapshot
 
-CATALOG, DEMO = data_dir("seeds") / "catalog.toml", data_dir("seeds") / "demo.toml"
+SEEDS = data_dir("seeds")
+CATALOG, DEMO = SEEDS / "catalog.toml", SEEDS / "demo.toml"
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +85,67 @@ def test_the_demo_knows_of_its_people_what_it_should():
     assert known["demo-erin"] == {"nationality": {"US", "FR"}}
     assert known["demo-farid"]["legal_status"] == {"us-protected-individual"}
     assert known["demo-hana"]["nationality"] == {"IN"}
-    assert known["demo-hana"]["permanent_residence"] == empty
+    assert known["demo-hana"]["permanent_residence"] == known["demo-hana"]["legal_status"] == empty
     assert (seeds.callers["demo-acme"].kind, seeds.callers["demo-acme"].org) == ("service", "acme")
     assert all(caller.key.get_secret_value() == name for name, caller in seeds.callers.items())
     assert {name: set(operator.roles) for name, operator in seeds.operators.items()} == {
         "demo-operator": {"operator"},
         "demo-approver": {"approver"},
     }
+
+
+def test_groups_and_terms_say_where_they_are_from():
+    document = load(CATALOG, SEEDS / "groups.toml", SEEDS / "terms.toml").document("g")
+    assert set(document.groups) == {"ear-a5", "ear-a6", "ear-d5", "ear-e1", "eu"}
+    assert {name: len(group.countries) for name, group in document.groups.items()} == {
+        "ear-a5": 37,
+        "ear-a6": 8,
+        "ear-d5": 26,
+        "ear-e1": 3,
+        "eu": 27,
+    }
+    for group in document.groups.values():
+        assert group.source
+        assert group.as_of
+        assert len(set(group.countries)) == len(group.countries)
+    assert document.terms["us-person"].source.startswith("15 CFR 772.1")
+    assert document.changed["terms/us-person"] == 1
+
+
+@pytest.mark.parametrize(
+    ("caller", "truth"),
+    [
+        ("demo-alice", True),
+        ("demo-bob", True),
+        ("demo-chen", False),
+        ("demo-dana", None),
+        ("demo-erin", True),
+        ("demo-farid", True),
+        ("demo-hana", False),
+        ("demo-acme", None),
+    ],
+)
+def test_who_of_the_demo_is_a_us_person(caller, truth):
+    seeds = load(CATALOG, SEEDS / "groups.toml", SEEDS / "terms.toml", DEMO)
+    document = seeds.document("g")
+    person = Compiler(document.groups, document.terms).compile(Condition(term="us-person"), "term")
+    facts = Facts(seeds.callers[caller].kind, **dict(seeds.callers[caller].attributes))
+    (subject,) = Snapshot(document, 1).subjects(Caller(caller, facts))
+    assert person.evaluate(subject) is truth
+
+
+def test_a_seed_may_hold_directives_and_what_they_need(tmp_path):
+    (tmp_path / "more.toml").write_text(
+        "[orders.o-1]\nauthority = 'court'\nreference = '1/26'\n"
+        "[orgs.acme]\ncountry = 'DE'\n"
+        "[directives.d-1]\nmodels = ['family:fable']\norder = 'o-1'\nstate = 'in_force'\n"
+        "who = { not = { term = 'us-person' } }\n"
+    )
+    document = load(CATALOG, SEEDS / "terms.toml", tmp_path / "more.toml").document("g")
+    assert document.directives["d-1"].state == "in_force"
+    assert document.orgs["acme"].country == "DE"
+    with pytest.raises(SeedError, match="there is no term 'us-person'"):
+        load(CATALOG, tmp_path / "more.toml").document("g")
 
 
 def test_there_are_249_countries():

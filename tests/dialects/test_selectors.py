@@ -302,7 +302,7 @@ bodies = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(bodies)
 def test_whatever_is_read_every_parser_would_read_alike(body):
     """The reader refuses, or names exactly what first-wins, last-wins and case-blind parsers find."""
@@ -324,7 +324,7 @@ def test_an_ordinary_body_is_never_refused(others):
     assert MESSAGES.read(body) == Reading(("claude-fable-5",), stream=True)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60))
 def test_no_bytes_make_it_fail_otherwise(data):
     for body in (data, b'{"model":"A",' + data + b"}", b'{"model":"' + data + b'"}'):

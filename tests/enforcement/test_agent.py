@@ -254,7 +254,8 @@ async def test_a_gap_in_the_log_means_everything_anew(begun, make, redis, keys):
     await commit(begun, "gpt-5.4")
     await commit(begun, "gpt-5.4", "claude-fable-5")
     await redis.xdel(keys.log, "2-0")
-    await agent._recover(agent._renew())
+    async with asyncio.timeout(5):
+        await agent._recover(agent._renew())
     assert agent.plane.applied == [(1, "all"), (3, "all")]
     assert agent.serves()
 

@@ -30,7 +30,16 @@ VALUES: dict[str, Sequence[str]] = {
     "kind": ("person", "service"),
 }
 GROUPS: dict[str, Any] = {"axis": {"countries": ["CN", "IR"]}, "wider": {"countries": ["FR", "group:axis"]}}
-PATTERNS = ("claude-fable-5", "claude-*", "family:fable", "family:opus", "tag:frontier", "provider:openai", "*", "gpt-5.?")
+PATTERNS = (
+    "claude-fable-5",
+    "claude-*",
+    "family:fable",
+    "family:opus",
+    "tag:frontier",
+    "provider:openai",
+    "*",
+    "gpt-5.?",
+)
 NAMES = (
     Asked("anthropic", ("claude-fable-5",)),
     Asked("anthropic", ("claude-haiku-4-5",)),
@@ -65,7 +74,9 @@ class Maker:
         if form in ("all", "any") and depth:
             return {form: [self.condition(depth - 1, terms) for _ in range(self.random.randint(1, 3))]}
         attribute = self.random.choice(self.attributes)
-        return {attribute: {self.random.choice(["any_of", "all_of", "none_of", "subset_of"]): self.some(VALUES[attribute])}}
+        return {
+            attribute: {self.random.choice(["any_of", "all_of", "none_of", "subset_of"]): self.some(VALUES[attribute])}
+        }
 
     def directive(self, **fields: Any) -> dict[str, Any]:
         made = {

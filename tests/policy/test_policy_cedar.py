@@ -10,10 +10,10 @@ from collections import Counter
 from random import Random
 from typing import Any
 
+import cedarpy
 from made_policies import PERSONAL, VALUES, Maker
 from samples import AT
 
-import cedarpy
 from gateway.policy.caller import Caller, Facts, Kind, Subject
 from gateway.policy.conditions import Condition, Term, Test
 from gateway.policy.decision import Permit
@@ -94,7 +94,9 @@ def policies(document: Document, snapshot: Snapshot) -> cedarpy.PolicySet:
         models = ", ".join(f'Model::"{model_id}"' for model_id in snapshot.covered(directive.models))
         exceptions = "".join(f" unless {{ {words.condition(exception)} }}" for exception in directive.except_)
         who = words.condition(directive.who)
-        lines.append(f'@id("{name}") forbid (principal, action, resource) when {{ [{models}].contains(resource) && {who} }}{exceptions};')
+        lines.append(
+            f'@id("{name}") forbid (principal, action, resource) when {{ [{models}].contains(resource) && {who} }}{exceptions};'
+        )
     return cedarpy.PolicySet.from_str("\n".join(lines))
 
 
@@ -155,6 +157,8 @@ def test_where_all_is_known_cedar_decides_alike():
                 outcomes["permitted" if isinstance(decision, Permit) else "restricted"] += 1
                 outcomes["asked of Cedar"] += len(looked_at)
     requests = outcomes["permitted"] + outcomes["restricted"]
-    print(f"\n{requests:,} requests under {POLICIES} policies, {outcomes['asked of Cedar']:,} asked of Cedar: {dict(outcomes)}")
+    print(
+        f"\n{requests:,} requests under {POLICIES} policies, {outcomes['asked of Cedar']:,} asked of Cedar: {dict(outcomes)}"
+    )
     assert requests >= 50_000
     assert min(outcomes["permitted"], outcomes["restricted"]) > 10_000, "neither answer is rare"

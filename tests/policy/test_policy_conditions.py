@@ -255,9 +255,9 @@ def test_as_deep_and_as_long_as_may_be():
     terms = {"t": term(nested(MAX_DEPTH // 2 - 1, CN)), "u": term(nested(MAX_DEPTH // 2 - 1, {"term": "t"}))}
     chain = {f"g{i}": {"countries": [f"group:g{i + 1}"] * 2} for i in range(900)} | {"g900": {"countries": ["CN"]}}
     made = document(terms=terms, groups=chain, **directive({"nationality": {"any_of": ["group:g0"]}}))
-    (rule,) = Snapshot(made.edited(directives={"d": {**directive(CN)["directives"]["d"], "state": "in_force"}}), 1).rules(
-        "claude-fable-5"
-    )
+    (rule,) = Snapshot(
+        made.edited(directives={"d": {**directive(CN)["directives"]["d"], "state": "in_force"}}), 1
+    ).rules("claude-fable-5")
     assert rule.applies((person("CN"),)) is YES
 
 

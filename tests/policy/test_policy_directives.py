@@ -165,7 +165,9 @@ def rows() -> list[tuple[str, str, str]]:
     return found
 
 
-def policy(*directives: dict[str, Any], acme: dict[str, Any] = ACME, at: datetime | None = AT, **fields: Any) -> Snapshot:
+def policy(
+    *directives: dict[str, Any], acme: dict[str, Any] = ACME, at: datetime | None = AT, **fields: Any
+) -> Snapshot:
     made = {f"d-{n}": fields for n, fields in enumerate(directives, 1)}
     fields = {"orders": {"o-1": order()}, "directives": made, **fields}
     return Snapshot(document(terms=TERMS, groups=GROUPS, orgs={"acme": acme}, **fields), 7, at)
@@ -193,7 +195,9 @@ def test_who_may_use_the_model(rule):
         explained = explain(snapshot, CALLERS[asker], FABLE, CALLERS[user] if user else None)
         assert explained.decision == ask(snapshot, who)
     if "end_users" not in acme or acme["end_users"] != "required":
-        assert all(isinstance(ask(snapshot, who, HAIKU), Permit) for who in expected), "another model is nobody's business"
+        assert all(isinstance(ask(snapshot, who, HAIKU), Permit) for who in expected), (
+            "another model is nobody's business"
+        )
 
 
 # ---------------------------------------------------------------- what a refusal says
@@ -343,7 +347,10 @@ def test_a_directive_that_is_not_in_force_has_no_boundary(state):
 
 
 def test_boundaries_come_in_their_order_whatever_the_zone():
-    early, late = datetime.fromisoformat("2026-06-20T00:00:00+09:00"), datetime.fromisoformat("2026-06-19T20:00:00+00:00")
+    early, late = (
+        datetime.fromisoformat("2026-06-20T00:00:00+09:00"),
+        datetime.fromisoformat("2026-06-19T20:00:00+00:00"),
+    )
     made = policy(directive(CHINESE, window=window(late)), directive(OF_D5, window=window(early)))
     assert [snapshot.next_boundary for snapshot in boundaries(made)] == [early, late, None]
     assert ask(boundaries(made)[1], "chen").since == "2026-06-19T15:00:00Z", "and are told in UTC"

@@ -225,7 +225,8 @@ def applies(written_rule: dict[str, Any], attested: bool) -> bool | None:
     verdicts = []
     for seen in written_rule["as"]:
         exempt = [written(exception, attested) for exception in seen["except"]]
-        verdict = both([lambda _: written(seen["who"], attested), lambda _: negate(any_of(exempt))], None)
+        who, excepted = written(seen["who"], attested), negate(any_of(exempt))
+        verdict = both([lambda _, who=who: who, lambda _, excepted=excepted: excepted], None)
         assert TRUTH[seen["applies"]] is verdict
         verdicts.append(verdict)
     assert TRUTH[written_rule["applies"]] is any_of(verdicts)
@@ -276,10 +277,21 @@ def test_an_explanation_is_the_decision_written_down(maker, asked):
 def test_a_pattern_covers_what_its_words_say():
     """The index of patterns against the definition of one."""
     snapshot = Snapshot(document(), 1)
-    for pattern in (*PATTERNS, "claude-fable", "claude-fable-5x", "claude-?able-5", "gpt-5.4*", "family:*", "*5*", "family:"):
+    for pattern in (
+        *PATTERNS,
+        "claude-fable",
+        "claude-fable-5x",
+        "claude-?able-5",
+        "gpt-5.4*",
+        "family:*",
+        "*5*",
+        "family:",
+    ):
         expected = [
             model_id
             for model_id, model in sorted(snapshot.document.models.items())
-            if covers(pattern, model_id, model.family, frozenset(model.tags), frozenset(r.provider for r in model.routes))
+            if covers(
+                pattern, model_id, model.family, frozenset(model.tags), frozenset(r.provider for r in model.routes)
+            )
         ]
         assert snapshot.covered([pattern]) == expected

@@ -261,6 +261,12 @@ def test_an_exception_shows_in_who_reaches_it():
     assert all(subject.org == frozenset({"acme"}) for subject in foreign)
 
 
+def test_who_has_some_of_a_group_but_not_all_of_it_is_found():
+    some = [directive({"nationality": {operator: ["group:g"]}}) for operator in ("none_of", "all_of")]
+    found = reach(compiled(policy(*some, groups={"g": {"countries": ["CN", "IR", "KP"]}})), FABLE)
+    assert [len(subject.nationality & {"CN", "IR", "KP"}) for subject in found.permitted] == [1]
+
+
 def test_a_hold_lets_nobody_reach_it_and_no_directive_everybody():
     held = reach(compiled(policy(directive(FOREIGN), holds={"h-1": hold(FABLE)})), FABLE)
     assert (held.permitted, held.profiles > 0) == ((), True)

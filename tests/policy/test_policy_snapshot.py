@@ -338,7 +338,7 @@ def under(standing: dict[str, Any]) -> Snapshot:
     return Snapshot(document(holds=standing, orders={"o-1": order()}), 1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(holds, holds, asked_for)
 def test_another_hold_never_permits_more(some, others, asked):
     before, after = under(some), under(others | some)
@@ -360,7 +360,7 @@ def test_asking_for_more_never_permits_more(standing, some, others):
         assert isinstance(made.decide(ALICE, some), Permit)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(holds)
 def test_the_alias_never_changes_the_decision(standing):
     made = under(standing)
@@ -373,7 +373,7 @@ def test_the_alias_never_changes_the_decision(standing):
             assert (model_id in made.offline) == isinstance(decision, Deny)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(holds, asked_for)
 def test_a_permit_never_names_a_model_that_is_offline(standing, asked):
     made = under(standing)

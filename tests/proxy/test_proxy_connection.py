@@ -2,6 +2,7 @@
 
 import pytest
 from proxy_harness import OK, chunked, get, post
+from structlog.testing import capture_logs
 
 # ---------------------------------------------------------------- order and reuse
 
@@ -504,12 +505,14 @@ async def test_a_failure_of_the_gateway_closes_the_door_and_is_counted(client, p
         raise ZeroDivisionError
 
     monkeypatch.setattr(door.gate.snapshot, "decide", broken)
-    refused = await client.ask(post() + post())
-    assert (refused.status, refused.reason, refused.header("connection")) == (500, "internal", "close")
-    await client.ends()
-    again = await connect(door)
-    assert (await again.ask(post())).status == 500, "the caller is known now, and it fails on another way"
-    await again.ends()
+    with capture_logs() as logged:
+        refused = await client.ask(post() + post())
+        assert (refused.status, refused.reason, refused.header("connection")) == (500, "internal", "close")
+        await client.ends()
+        again = await connect(door)
+        assert (await again.ask(post())).status == 500, "the caller is known now, and it fails on another way"
+        await again.ends()
+    assert [line["event"] for line in logged] == ["internal_error"] * 2
     assert door.counts["portcullis_internal_errors_total"] == 2
     assert provider.connections == 0
     assert not door.gate.in_flight

@@ -102,7 +102,10 @@ async def test_two_holds_are_released_one_by_one(system):
             await client.messages.create(model="claude-fable-5", max_tokens=9, messages=MESSAGES)
         assert raised.value.status_code == 451
         refused = await system.ask_admin("POST", f"/api/v1/holds/{second['hold']}/release", {})
-        assert refused.status == 403, "a hold under an order needs an approver"
+        assert refused.status == 202, "more access under an order takes two"
+        assert refused.json["awaiting"] == "approval"
+        with pytest.raises(anthropic.APIStatusError):
+            await client.messages.create(model="claude-fable-5", max_tokens=9, messages=MESSAGES)
         assert (await system.online("claude-fable-5"))["enforced"]
         answer = await client.messages.create(model="claude-fable-5", max_tokens=9, messages=MESSAGES)
     assert answer.content

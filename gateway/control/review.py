@@ -1,0 +1,244 @@
+"""Changes: many edits in one revision, tried out first, and approved by a second person where they open something."""
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+from pydantic import Field
+from redis.exceptions import RedisError
+
+from gateway.control import edits, proposals
+from gateway.control.access import Access
+from gateway.control.approval import openings
+from gateway.control.changes import Change, apply, change_id, of_edits
+from gateway.control.edits import EditBody, Stamp
+from gateway.control.holds import still_held
+from gateway.control.idempotency import Operation
+from gateway.control.preview import known, preview
+from gateway.control.problems import Conflict, Forbidden
+from gateway.control.proposals import Fate, Proposal
+from gateway.control.routing import Call, Empty, Parameter, Route, answer
+from gateway.enforcement.store import Current
+from gateway.policy.document import Part, Text
+from gateway.policy.snapshot import Snapshot
+
+
+class ChangesBody(Part):
+    """Edits that belong together: all of them become one revision, or none."""
+
+    edits: tuple[EditBody, ...] = Field(min_length=1, max_length=1000)
+    note: Text | None = None
+
+
+# ------------------------------------------------------------------------------------------------ reading
+
+
+async def listing(call: Call[Empty]) -> web.Response:
+    """Changes, newest first; with ``?state=`` those of one fate."""
+    now = datetime.now(UTC)
+    found = await proposals.everything(call.context.store)
+    wanted = call.query["state"]
+    shown = [proposals.view(each, now) for each in found if wanted is None or each.at_time(now) is wanted]
+    return answer({"changes": shown})
+
+
+async def get(call: Call[Empty]) -> web.Response:
+    """One change: what it edits, what it opens, what became of it."""
+    return answer(proposals.view(await proposals.existing(call.context.store, call.id), datetime.now(UTC)))
+
+
+# ------------------------------------------------------------------------------------------------ proposing
+
+
+async def post(call: Call[ChangesBody]) -> web.Response:
+    """Make edits, or with ``?dry_run=true`` say what they would do."""
+    edits.demand_all(call.by, call.body.edits)
+    if call.query["dry_run"]:
+        return answer(await _tried(call))
+
+    async def compose(base: Current, operation: Operation) -> Change:
+        name = change_id(operation)
+        change = await of_edits(
+            call, base, *call.body.edits, action="change", subject=f"changes/{name}", note=call.body.note
+        )
+        record = await _committed(call, base, change, name)
+        return replace(
+            change,
+            edit=change.edit | proposals.kept(call.context.store, record),
+            answer={"change": name, **_held(base, change)},
+        )
+
+    return await apply(call, compose)
+
+
+async def _committed(call: Call[Any], base: Current, change: Change, name: str) -> Proposal:
+    """The record of a change that needs nobody's approval."""
+    now = datetime.now(UTC)
+    return Proposal(
+        id=name,
+        base=base.rev,
+        by=call.by.id,
+        at=now,
+        expires=now,
+        action=change.action,
+        subject=change.subject,
+        note=change.note,
+        edits=await edits.planned(call.context, base, change.edits),
+        fate=Fate.COMMITTED,
+        revision=base.rev + 1,
+    )
+
+
+def _held(base: Current, change: Change) -> dict[str, Any]:
+    """Which models stay offline, where holds were released."""
+    if change.document is None or not any(each.kind == "holds" and each.op == "delete" for each in change.edits):
+        return {}
+    after = Snapshot(change.document, base.rev + 1, datetime.now(UTC))
+    return {"still_held": still_held(after, change.models)}
+
+
+async def _tried(call: Call[ChangesBody]) -> dict[str, Any]:
+    """What the edits would do, and whether somebody else would have to agree."""
+    context, now = call.context, datetime.now(UTC)
+    base = await context.store.current()
+    composed = await edits.composed(context, base, call.body.edits, Stamp(call.by.id, now))
+    before, after = Snapshot(base.document, base.rev, now), Snapshot(composed.document, base.rev + 1, now)
+    becoming = {move.old.id: move.new for move in composed.moves if move.old is not None}
+    models = sorted(composed.document.models) if becoming else composed.models
+    callers = await known(context.store.records)
+    traffic = await context.traffic() if context.traffic is not None else None
+    opens = await asyncio.to_thread(openings, base.document, composed.document, composed.moves, now)
+    told = await asyncio.to_thread(preview, before, after, models, callers, becoming, traffic, now.timestamp())
+    return {
+        "dry_run": True,
+        "revision": base.rev,
+        "models": composed.models,
+        **told,
+        "needs_approval": bool(opens),
+        "opens": [opening.model_dump(exclude={"digest"}) for opening in opens],
+    }
+
+
+# ------------------------------------------------------------------------------------------------ deciding
+
+
+async def approve(call: Call[Empty]) -> web.Response:
+    """Commit a change that somebody else proposed, if it still does what was shown."""
+
+    async def compose(base: Current, _: Operation) -> Change:
+        now = datetime.now(UTC)
+        proposal = await _others(call, now)
+        await edits.check_unchanged(call.context, base, proposal.edits)
+        composed = await edits.composed(call.context, base, proposal.edits, Stamp(proposal.by, now))
+        if composed.document == base.document and not composed.records.records:
+            raise Conflict(f"The policy says already what {proposal.id} proposes. Reject it.")
+        opens = await asyncio.to_thread(openings, base.document, composed.document, composed.moves, now)
+        proposals.check_same_effect(proposal, opens)
+        record = _decided(call, proposal, Fate.COMMITTED, base, now)
+        change = Change(
+            action="approve",
+            subject=f"changes/{proposal.id} of {proposal.by}: {proposal.action} {proposal.subject}",
+            document=composed.document if composed.touched else None,
+            touched=composed.touched,
+            edit=composed.records | proposals.kept(call.context.store, record),
+            edits=proposal.edits,
+            models=composed.models,
+            order=composed.order,
+            approved=True,
+        )
+        told = {"change": proposal.id, "proposed_by": proposal.by, "action": proposal.action}
+        return replace(change, answer={**told, "subject": proposal.subject, **_held(base, change)})
+
+    return await _deciding(call, compose)
+
+
+async def reject(call: Call[Empty]) -> web.Response:
+    """Say no to a change that somebody else proposed. The log has it, and no later approval can overtake it."""
+
+    async def compose(base: Current, _: Operation) -> Change:
+        now = datetime.now(UTC)
+        proposal = await _others(call, now)
+        record = _decided(call, proposal, Fate.REJECTED, base, now)
+        return Change(
+            action="reject",
+            subject=f"changes/{proposal.id} of {proposal.by}: {proposal.action} {proposal.subject}",
+            edit=proposals.kept(call.context.store, record),
+            answer={"change": proposal.id, "proposed_by": proposal.by},
+        )
+
+    return await _deciding(call, compose)
+
+
+async def _deciding(call: Call[Empty], compose: Any) -> web.Response:
+    response = await apply(call, compose)
+    with contextlib.suppress(RedisError, OSError, TimeoutError):  # decided is decided
+        await proposals.forget_later(call.context.store, call.id)
+    return response
+
+
+async def _others(call: Call[Empty], now: datetime) -> Proposal:
+    """The change that is to be decided.
+
+    Raises:
+        Conflict: it waits for nobody any more.
+        Forbidden: it is one's own.
+    """
+    proposal = await proposals.existing(call.context.store, call.id)
+    proposals.check_waiting(proposal, now)
+    if proposal.by == call.by.id:
+        raise Forbidden(f"{proposal.id} is your own; another approver decides on it.")
+    return proposal
+
+
+def _decided(call: Call[Empty], proposal: Proposal, fate: Fate, base: Current, now: datetime) -> Proposal:
+    fields = {"fate": fate, "decided_by": call.by.id, "decided_at": now, "revision": base.rev + 1}
+    return proposal.model_copy(update=fields)
+
+
+# ------------------------------------------------------------------------------------------------ routes
+
+
+def _yes_or_no(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError
+    return text == "true"
+
+
+DRY_RUN = Parameter(
+    "dry_run", "Change nothing; say who would gain and who would lose.", {"type": "boolean"}, _yes_or_no, False
+)
+STATE = Parameter("state", "Only those of this fate.", {"type": "string", "enum": [*Fate]}, Fate)
+
+ROUTES = (
+    Route("GET", "/api/v1/changes", Access.READ_CALLERS, listing, "Changes, newest first", query=(STATE,)),
+    Route("GET", "/api/v1/changes/{id}", Access.READ_CALLERS, get, "One change, and what became of it"),
+    Route(
+        "POST",
+        "/api/v1/changes",
+        Access.OPERATE,
+        post,
+        "Make edits as one revision, or try them out",
+        body=ChangesBody,
+        query=(DRY_RUN,),
+        changes=True,
+    ),
+    Route(
+        "POST",
+        "/api/v1/changes/{id}/approve",
+        Access.APPROVE,
+        approve,
+        "Commit a change that another person proposed",
+        changes=True,
+    ),
+    Route(
+        "POST",
+        "/api/v1/changes/{id}/reject",
+        Access.APPROVE,
+        reject,
+        "Say no to a change that another person proposed",
+        changes=True,
+    ),
+)
