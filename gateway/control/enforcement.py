@@ -37,7 +37,7 @@ async def receipt(call: Call[Empty]) -> web.Response:
 async def policy(call: Call[Empty]) -> web.Response:
     """The policy document in force; the headers say which revision, and the hash of its entry in the log."""
     current = await call.context.store.current()
-    document = current.document.model_dump(mode="json", by_alias=True)
+    document = current.document.model_dump(mode="json", by_alias=True, exclude_none=True)
     return answer(
         document,
         ETag=etag(current.rev),
