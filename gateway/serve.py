@@ -22,6 +22,7 @@ from gateway.enforcement.receipts import Receipts
 from gateway.enforcement.signing import ForgedError, load_signer
 from gateway.enforcement.store import NotInitialisedError, Store
 from gateway.observability.metrics import Counters, Sample, expose
+from gateway.observability.traffic import BUCKET_SECONDS, bucket, recent
 from gateway.settings import Settings
 from gateway.supervisor import Supervisor
 
@@ -99,6 +100,8 @@ class ControlProcess:
             receipts=self._receipts,
             metrics=self._metrics,
             ready=lambda: self._supervisor.ready,
+            traffic=self._traffic,
+            refusal=self._supervisor.refusal,
         )
         runner = web.AppRunner(build(context), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
@@ -141,6 +144,14 @@ class ControlProcess:
             await self._commands.register_script(scripts.LEAVE)(keys=[keys.replicas, keys.acks], args=[member, ""])
         except (RedisError, OSError, TimeoutError) as error:
             _log.warning("leave_failed", replica=member, error=str(error))
+
+    # ------------------------------------------------------------------ what workers know
+
+    async def _traffic(self) -> dict[tuple[str, str], int]:
+        """Who used what in the last day."""
+        newest = bucket()
+        hours = range(newest - 23 * BUCKET_SECONDS, newest + 1, BUCKET_SECONDS)
+        return await recent(self._commands, [self.store.keys.traffic(hour) for hour in hours])
 
     # ------------------------------------------------------------------ metrics
 

@@ -16,6 +16,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     command(app, "explain")(explain)
     command(app, "reach")(reach)
+    command(app, "why")(why)
 
 
 def explain(
@@ -38,6 +39,19 @@ def explain(
         body["attributes"] = parsed(attributes, "--attributes")
     given = {name: value for name, value in body.items() if value is not None}
     return session.show(session.client.ask("/api/v1/explain", given), _explained)
+
+
+def why(session: Session, request_id: str) -> Exit:
+    """Why a request was refused: by the id in Portcullis-Request-Id, or in the refusal."""
+    return session.show(session.client.get(f"/api/v1/refusals/{segment(request_id)}"), _refused)
+
+
+def _refused(body: dict[str, Any]) -> None:
+    what = show.DOT.join(str(body[name]) for name in ("model", "reason", "restriction", "order") if body.get(name))
+    print(show.clean(f"REFUSED {what}"))
+    for name in ("provider", "operation", "caller", "org", "status", "revision", "time"):
+        if body.get(name) is not None:
+            print(show.clean(f"  {name}: {body[name]}"))
 
 
 def _explained(body: dict[str, Any]) -> None:

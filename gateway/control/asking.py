@@ -11,7 +11,7 @@ from gateway.control import callers
 from gateway.control.access import Access
 from gateway.control.catalog import meant
 from gateway.control.preview import MAX_EXAMPLES, Known, a_name, counted, known
-from gateway.control.problems import NotEnumerable
+from gateway.control.problems import NotEnumerable, NotFound
 from gateway.control.routing import Call, Empty, Route, answer
 from gateway.control.shapes import KnownAttributes, ModelName
 from gateway.control.words import Vocabulary, shown
@@ -124,7 +124,17 @@ def _permitted(snapshot: Snapshot, record: CallerRecord, model_id: str) -> bool:
     return isinstance(snapshot.decide(caller, Asked(provider, (a_name(snapshot, model_id, provider),))), Permit)
 
 
+async def refusal(call: Call[Empty]) -> web.Response:
+    """Why a request was refused, as long as a worker of this machine remembers it."""
+    seek = call.context.refusal
+    found = await seek(call.id) if seek is not None else None
+    if found is None:
+        raise NotFound(f"No worker here remembers a refusal {call.id!r}. They keep some 10,000 each; the log has all.")
+    return answer(found)
+
+
 ROUTES = (
+    Route("GET", "/api/v1/refusals/{id}", Access.READ, refusal, "Why a request was refused"),
     Route(
         "POST",
         "/api/v1/explain",

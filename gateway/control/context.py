@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from gateway.enforcement.receipts import Receipts
 from gateway.enforcement.store import Store
@@ -13,7 +14,8 @@ class Context:
     """The control process, as far as the admin API sees it.
 
     ``metrics`` gives the text exposition; ``ready`` says whether this gateway could serve. ``traffic``: how often each
-    (caller, model) was permitted lately, for previews; ``None`` where nobody counts.
+    (caller, model) was permitted lately, for previews; ``None`` where nobody counts. ``refusal``: what this machine's
+    workers remember of a refused request.
     """
 
     settings: Settings
@@ -22,3 +24,4 @@ class Context:
     metrics: Callable[[], Awaitable[bytes]]
     ready: Callable[[], bool]
     traffic: Callable[[], Awaitable[Mapping[tuple[str, str], int]]] | None = None
+    refusal: Callable[[str], Awaitable[dict[str, Any] | None]] | None = None

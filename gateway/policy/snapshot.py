@@ -117,7 +117,7 @@ class Snapshot:
         self._exact: dict[tuple[str, str], str] = {}
         self._patterns: list[tuple[str, re.Pattern[str], str]] = []
         self._skeletons: dict[str, str] = {}
-        for model_id, model in document.models.items():
+        for model_id, model in sorted(document.models.items()):  # replicas read the document sorted
             self._index(model_id, model)
         self._memo: dict[Any, Decision] = {}
         self._alternatives: dict[Any, list[str]] = {}

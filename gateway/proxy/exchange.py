@@ -352,8 +352,12 @@ class Exchange:
 
     def response_head(self, status: int, reason: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         """The provider's response begins."""
-        self.status = status
+        assert self.operation is not None
         self.first_byte_at = monotonic()
+        if self.operation.listing is not None and status == 200:
+            self._listed = []
+            return
+        self.status = status
         dropped = HOP_BY_HOP
         framed = status in (204, 304)
         for name, value in headers:
@@ -399,6 +403,8 @@ class Exchange:
     def response_end(self) -> None:
         """The provider's response is complete, and its connection another's: from here on it is left alone."""
         self._upstream = None
+        if self._listed is not None:
+            self._send_list()
         if self._chunked:
             self._out.append(CHUNKED_END)
         self.response_read()
@@ -415,7 +421,6 @@ class Exchange:
         except UnreadableListError:
             self._refuse_upstream("unreadable_list")
             return
-        self.stage = Stage.RELAYING
         self.status = 200
         self._out.append(
             own_response(200, (), body, self.request_id, self.gate.revision, keep_alive=self.client.keeps_alive(self))

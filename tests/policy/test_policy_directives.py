@@ -261,6 +261,11 @@ def test_of_equal_directives_the_shortest_grace_counts():
     assert ask(snapshot, "chen").let_finish == 60, "what does not apply does not hurry"
 
 
+def test_two_that_ask_the_same_with_other_exceptions_are_two():
+    snapshot = policy(directive(FOREIGN, one_of("org", "acme")), directive(FOREIGN, one_of("nationality", "IN")))
+    assert [ask(snapshot, who).restriction for who in ("chen", "acme", "hana")] == ["d-1", "d-2", "d-1"]
+
+
 def test_a_model_that_is_covered_by_family_tag_or_provider():
     for pattern in ("family:fable", "tag:controlled", "provider:anthropic", "claude-f*", "*"):
         snapshot = policy(directive(CHINESE, models=[pattern]))

@@ -275,6 +275,8 @@ def test_a_hold_lets_nobody_reach_it_and_no_directive_everybody():
 
 
 PLAIN = policy(directive(FOREIGN))
+CHINESE = {"nationality": {"any_of": ["CN"]}}
+NEVER = {"all": [CHINESE, {"not": CHINESE}]}  # true of nobody, and not known of some
 # fmt: off
 CHANGES = [
     # before                                               after                                                            opens
@@ -295,6 +297,7 @@ CHANGES = [
     (policy(directive(FOREIGN, order=None)),               policy(),                                                        False),   # no order
     (policy(directive(FOREIGN, order=None), holds={"h-1": hold(FABLE, order="o-1")}), policy(directive(FOREIGN, order=None)), True),
     (policy(directive(FOREIGN, order=None), directive(FOREIGN)), policy(),                                                  True),    # behind one without
+    (policy(directive({"everyone": True}, order=None), directive(NEVER)), policy(),                                         True),    # even where it is open
     (policy(holds={"h-1": hold(FABLE)}),                   policy(),                                                        False),
     (policy(directive({"nationality": {"any_of": ["group:g"]}}), groups={"g": {"countries": ["CN", "IR"]}}),
      policy(directive({"nationality": {"any_of": ["group:g"]}}), groups={"g": {"countries": ["CN"]}}),                      True),    # a group
