@@ -49,6 +49,8 @@ ALLOWED = {
     "POST /api/v1/changes/{id}/reject": "approver",
     "POST explain": "viewer operator approver auditor registrar",
     "GET callers": "viewer operator approver auditor registrar",
+    "GET callers:export": "viewer operator approver auditor registrar",
+    "POST callers:import": "approver registrar",
     "PUT callers": "registrar approver",
     "DELETE callers": "registrar approver",
     "POST callers": "registrar approver",
