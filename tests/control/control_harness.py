@@ -154,7 +154,11 @@ class Gate:
         data = io.BytesIO(body) if isinstance(body, bytes) else None if body is None else orjson.dumps(body)
         async with self.client.request(method, path, data=data, headers=named) as response:
             raw = await response.read()
-            parsed = orjson.loads(raw) if "json" in response.content_type else raw
+            parsed = (
+                orjson.loads(raw)
+                if response.content_type.endswith("json") and "nd" not in response.content_type
+                else raw
+            )
             return Answer(response.status, response.headers, parsed)
 
     async def get(self, path: str, token: str | None = APPROVER, **headers: str) -> Answer:

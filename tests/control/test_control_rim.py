@@ -48,6 +48,7 @@ ALLOWED = {
     "POST /api/v1/changes/{id}/approve": "approver",
     "POST /api/v1/changes/{id}/reject": "approver",
     "POST explain": "viewer operator approver auditor registrar",
+    "GET refusals": "viewer operator approver auditor",
     "GET callers": "viewer operator approver auditor registrar",
     "GET callers:export": "viewer operator approver auditor registrar",
     "POST callers:import": "approver registrar",
