@@ -281,6 +281,8 @@ class Provider:
 
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+LISTED = b'{"object":"list","data":[{"id":"gpt-5.4","object":"model"},{"id":"gpt-9","object":"model"}]}'
+LIST = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(LISTED), LISTED)
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 

@@ -6,7 +6,7 @@ import re
 import socket
 
 import pytest
-from proxy_harness import OK, STREAM, caller_record, chunked, get, post
+from proxy_harness import LIST, OK, STREAM, caller_record, chunked, get, post
 from samples import document
 
 from gateway.identity.keys import fingerprint
@@ -357,10 +357,20 @@ async def test_a_refusal_says_what_else_there_is(client, door):
     assert refused.header("portcullis-revision") == "2"
 
 
-async def test_lists_go_through_while_a_model_is_offline(client, provider, door):
+async def test_a_list_shows_what_this_caller_may_use(client, provider):
+    _, response = await answered(client, provider, get("/openai/v1/models"), LIST)
+    assert [model["id"] for model in response.json["data"]] == ["gpt-5.4"], "not what the catalog lacks"
+
+
+async def test_a_list_goes_through_empty_while_everything_is_offline(client, provider, door):
     door.close_models("*")
+    _, response = await answered(client, provider, get("/openai/v1/models"), LIST)
+    assert (response.status, response.json["data"]) == (200, [])
+
+
+async def test_a_list_that_cannot_be_read_is_not_passed_on(client, provider):
     _, response = await answered(client, provider, get("/openai/v1/models"))
-    assert response.status == 200
+    assert (response.status, response.reason) == (502, "upstream_unreachable")
 
 
 async def test_before_there_is_a_policy_everything_waits(client, provider, door):
