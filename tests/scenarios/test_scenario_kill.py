@@ -4,17 +4,26 @@ import asyncio
 import json
 import statistics
 import time
+import tomllib
 
 import anthropic
 import openai
 import pytest
 from raw import Raw, ask
+from system import ROOT
 
 MESSAGES = [{"role": "user", "content": "Tell me a story."}]
-FABLE_NAMES = (
-    "claude-fable-5", "claude-fable-5-20260324", "claude-fable-5@20260324", "claude-fable-5-latest", "claude-fable-5-0",
-    "claude-5-fable", "claude-5-fable-20260324", "claude-5-fable-latest",
-)  # fmt: skip
+CATALOG = tomllib.loads((ROOT / "seeds" / "catalog.toml").read_text())["models"]
+
+
+def names(model: str, provider: str) -> list[str]:
+    """Every name of a model at a provider, aliases and all; patterns aside."""
+    (route,) = (route for route in CATALOG[model]["routes"] if route["provider"] == provider)
+    return [name for name in (*route["names"], *CATALOG[model]["aliases"]) if "*" not in name]
+
+
+FABLE_NAMES = names("claude-fable-5", "anthropic")
+GPT_NAMES = names("gpt-5.4", "openai")
 ORDER = {"authority": "Department of Commerce", "reference": "BIS-2026-0612", "disclose": True}
 
 
@@ -56,9 +65,8 @@ async def test_the_command_takes_a_model_offline_and_a_thousand_attempts_are_ref
         return raised.value.response
 
     async def attempt_gpt(client, number):
-        names = ("gpt-5.4", "gpt-5.4-latest")
         with pytest.raises(openai.APIStatusError) as raised:
-            await client.chat.completions.create(model=names[number % 2], messages=MESSAGES)
+            await client.chat.completions.create(model=GPT_NAMES[number % len(GPT_NAMES)], messages=MESSAGES)
         return raised.value.response
 
     async with claude(system) as anthropic_client, gpt(system) as openai_client:
