@@ -65,10 +65,19 @@ class Limits(Section):
     header_count: Count = Field(default=100, description="Headers in a request, as HAProxy's tune.http.maxhdr.")
     response_head_bytes: Count = Field(default=64 * KIB, description="Status line and headers of an upstream.")
     body_bytes: Count = Field(default=32 * MIB, description="A request's body; Anthropic and Gemini allow 20 to 32 MB.")
+    spool_above: Count = Field(default=MIB, description="A body larger than this waits on disk, not in memory.")
+    buffered_bytes: Count = Field(default=1024 * MIB, description="Bodies that a worker keeps, in memory and on disk.")
+    buffered_bytes_per_caller: Count = Field(default=256 * MIB, description="The same, of one caller.")
     connections: Count = Field(default=10_000, description="Client connections per worker; more are closed at once.")
     upstream_connections: Count = Field(default=5_000, description="Connections per worker to one provider.")
     pipelined: Count = Field(default=8, description="Requests read ahead on one connection before reading pauses.")
     write_buffer: Count = Field(default=32 * KIB, description="Unsent bytes per connection before its source waits.")
+
+    @model_validator(mode="after")
+    def _fit_each_other(self) -> Self:
+        if not self.body_bytes <= self.buffered_bytes_per_caller <= self.buffered_bytes:
+            raise ValueError("body_bytes <= buffered_bytes_per_caller <= buffered_bytes must hold")
+        return self
 
 
 class Timeouts(Section):
@@ -90,6 +99,7 @@ class Proxy(Section):
 
     listen: Address = Field(default="127.0.0.1:8080", description="Where clients come in.")
     workers: int = Field(default=0, ge=0, le=256, description="Worker processes; 0 means one per processor.")
+    spool_dir: Path | None = Field(default=None, description="Where large bodies wait; default: the system's.")
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
 

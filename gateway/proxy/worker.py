@@ -112,6 +112,7 @@ class Worker:
                 await self._gate.empty.wait()
         self._gate.close()
         await self._gate.tokens.close()
+        await self._gate.reading.close()
         await self._agent.leave()
         self._request_log.close()
         await self._commands.aclose()
@@ -123,7 +124,7 @@ class Worker:
                 dropped: Sample = ("portcullis_log_lines_dropped_total", (), self._request_log.dropped)
                 return [dropped, *self._agent.samples(), *self._gate.samples(self._name)]
             case "refusal":
-                return self._gate.refusals.get(message["request_id"])
+                return self._gate.recorder.refusals.get(message["request_id"])
             case _:
                 return None
 
@@ -132,12 +133,12 @@ class Worker:
         keys = Keys(self._settings.redis.prefix)
         while True:
             await asyncio.sleep(TRAFFIC_SECONDS)
-            counts = self._gate.traffic.take()
+            counts = self._gate.recorder.traffic.take()
             try:
                 await flush(self._commands, keys.traffic(bucket()), counts)
             except (RedisError, OSError, TimeoutError):
                 for (caller, model), count in counts.items():
-                    self._gate.traffic.add(caller, model, count)
+                    self._gate.recorder.traffic.add(caller, model, count)
 
 
 def _log_fd(settings: Settings) -> int:
