@@ -19,8 +19,9 @@ async def test_a_task_is_kept_though_nobody_holds_it(until):
         done.append(1)
 
     tasks.spawn(work(), "work")
+    assert tasks.running() == 1
     await until(lambda: done)
-    await until(lambda: not tasks._running)
+    await until(lambda: not tasks.running())
 
 
 async def fail() -> None:

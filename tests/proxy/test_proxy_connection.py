@@ -539,6 +539,14 @@ async def test_a_body_in_chunks_of_one_byte_is_passed_on_once_per_read(client, d
     assert json.loads((await upstream.message()).body) == {"model": "gpt-5.4"}
 
 
+async def test_a_body_in_too_many_tiny_chunks_is_refused(client, door, provider):
+    head = post(body=b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    client.send(head + b"1\r\n \r\n" * 10_001)
+    refused = await client.message()
+    assert (refused.status, refused.reason) == (400, "malformed")
+    assert provider.connections == 0
+
+
 async def test_a_body_that_drips_is_refused_though_it_is_never_silent(open_door, connect, provider, monkeypatch):
     door = await open_door(timeouts={"body": 30}, limits={"body_bytes_per_second": 10})
     client = await connect(door)
