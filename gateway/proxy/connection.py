@@ -27,6 +27,9 @@ nginx's lingering_close has the same purpose; closing with unread bytes would re
 """
 DRAIN_SECONDS = 2.0
 
+FULL_READ = 256_000
+"""What uvloop reads at once (UV_STREAM_RECV_BUF_SIZE). After a full read libuv reads on, up to 32 times."""
+
 FREE_CHUNKS = 10_000
 LEAST_CHUNK = 16
 """Bytes that the chunks of a body must have on average from there on. Each costs the loop half a microsecond, which is
@@ -85,6 +88,18 @@ class ClientConnection(asyncio.Protocol):
             self._drain(len(data))
         elif self._fault is None:
             self.run(lambda: self._feed(data))
+        if len(data) >= FULL_READ:
+            self._let_others_read()
+
+    def _let_others_read(self) -> None:
+        """Read on when everybody else has had a turn."""
+        if self.transport is not None and not self._reading_paused and not self.transport.is_closing():
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self.transport is not None and not self._reading_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def run(self, step: Callable[[], None]) -> None:
         """Take a step of an exchange; where it fails, close the door and count."""

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import socket
 
 import pytest
 from proxy_harness import OK, chunked, get, post
 from structlog.testing import capture_logs
 
+from gateway.proxy.connection import FULL_READ, ClientConnection
 from gateway.proxy.exchange import Exchange
 
 # ---------------------------------------------------------------- order and reuse
@@ -545,6 +547,26 @@ async def test_a_body_in_too_many_tiny_chunks_is_refused(client, door, provider)
     refused = await client.message()
     assert (refused.status, refused.reason) == (400, "malformed")
     assert provider.connections == 0
+
+
+async def test_uploads_take_turns_with_one_full_read_each(door, monkeypatch):
+    """Two clients have sent a megabyte before anybody looks; neither is read to the end before the other."""
+    reads = []
+    feed = ClientConnection._feed
+    monkeypatch.setattr(ClientConnection, "_feed", lambda self, data: (reads.append(self), feed(self, data)))
+    with socket.socket() as first, socket.socket() as second:
+        for sock in (first, second):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", door.port))
+        await _until(lambda: len(door.gate.connections) == 2)
+        for connection in door.gate.connections:  # as the kernel makes it by itself for a long upload
+            connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        whole = post(body=b" " * (8 << 20))
+        assert min(sock.send(whole) for sock in (first, second)) > 3 * FULL_READ
+        await _until(lambda: len(reads) >= 4)
+    assert len(set(reads[:2])) == 2, "after one read it is the other's turn"
+    assert len(set(reads[2:4])) == 2
 
 
 async def test_a_body_that_drips_is_refused_though_it_is_never_silent(open_door, connect, provider, monkeypatch):
