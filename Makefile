@@ -1,18 +1,23 @@
 # make run    the demo: gateway, simulator, a real Redis, seeds; nothing to install or edit
 # make test   every test
+# make soak   everything at once for ten minutes; then nothing may be left (SOAK_SECONDS=60 for less)
 # make check  lint, format, types
 PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c '' 2>/dev/null && echo python3.12 || echo python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test check lock clean
+.PHONY: run test soak check lock clean
 
 run: $(STAMP)
 	@$(BIN)/portcullis demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+
+SOAK_SECONDS ?= 600
+soak: $(STAMP)
+	$(BIN)/python tests/scenarios/soak.py --seconds $(SOAK_SECONDS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
