@@ -9,6 +9,7 @@ import json
 import resource
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import cast
 
@@ -28,6 +29,7 @@ class Counts:
         self.events = 0
         self.reads = 0
         self.lost = 0
+        self.statuses: Counter[str] = Counter()
 
 
 class Stream(asyncio.Protocol):
@@ -36,6 +38,7 @@ class Stream(asyncio.Protocol):
     def __init__(self, counts: Counts, request: bytes) -> None:
         self._counts = counts
         self._request = request
+        self._answered = False
         self._begun = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -46,6 +49,9 @@ class Stream(asyncio.Protocol):
         found = data.count(b"\n\n")
         counts.events += found
         counts.reads += 1
+        if not self._answered:
+            self._answered = True
+            counts.statuses[data[9:12].decode("latin-1")] += 1
         if not self._begun and found:
             self._begun = True
             counts.waiting -= 1
@@ -83,7 +89,8 @@ async def measure(options: argparse.Namespace) -> None:
         async with asyncio.timeout(PATIENCE):
             await counts.begun.wait()
     except TimeoutError:
-        sys.exit(f"{counts.waiting} of {options.streams} streams had no event in {PATIENCE:.0f} s")
+        said = f"statuses {dict(counts.statuses)}, {counts.lost} connections lost"
+        sys.exit(f"{counts.waiting} of {options.streams} streams had no event in {PATIENCE:.0f} s; {said}")
     print("running", flush=True)
     events, reads, began = counts.events, counts.reads, time.monotonic()
     await asyncio.sleep(options.seconds)
