@@ -30,7 +30,7 @@ REFUSE = "x-bench-refuse"
 MODEL, KILLED = "gpt-5.4", "gpt-5.4-mini"
 PATH = "/openai/v1/chat/completions"
 KEY, TOKEN = "bench-key", "bench-operator"
-CALLERS = 20_000
+CALLERS = 6_000
 MANY_DIRECTIVES = 1_000
 
 

@@ -124,7 +124,7 @@ def _run_wrk(site: Site, running: Running, workload: Workload, seconds: float, r
     body_file = site.directory / f"{workload.name}.body"
     script = site.directory / f"{workload.name}.lua"
     body_file.write_bytes(body(workload))
-    script.write_text(wrk_script(workload, body_file, round_number * workload.callers // 8))
+    script.write_text(wrk_script(workload, body_file, round_number * workload.callers // 4))
     command = [
         which("wrk"), "-t", 1, "-c", workload.connections, "-d", f"{max(1, round(seconds))}s", "--timeout", "20s",
         "-s", script, f"http://127.0.0.1:{running.port}{PATH}",

@@ -128,10 +128,8 @@ class Processes:
         for member in family:
             _signal(member, signal.SIGCONT)
             _signal(member, signal.SIGTERM)
-        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
-        for member in alive:
+        for member in _left_after(STOP_SECONDS, family):
             _signal(member, signal.SIGKILL)
-        psutil.wait_procs(alive, timeout=STOP_SECONDS)
         for process in self._started:
             process.wait(STOP_SECONDS)
         self._started.clear()
@@ -144,6 +142,21 @@ def with_children(pid: int) -> list[psutil.Process]:
         return [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+def _left_after(seconds: float, family: list[psutil.Process]) -> list[psutil.Process]:
+    """Who still runs after so long, or nobody. One that has ended and that nobody has waited for does not run."""
+    deadline = time.monotonic() + seconds
+    while (left := [member for member in family if _runs(member)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return left
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _signal(process: psutil.Process, number: int) -> None:

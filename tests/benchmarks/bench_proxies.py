@@ -81,7 +81,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int)
     options = parser.parse_args(arguments)
     options.quick = options.quick or "quick" in options.words
-    options.seconds = options.seconds or (1.0 if options.quick else 3.0)
+    options.seconds = options.seconds or (1.0 if options.quick else 2.0)
     options.rounds = options.rounds or (1 if options.quick else 3)
     return options
 
