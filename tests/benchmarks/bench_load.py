@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench_contenders import KEY, PATH, REFUSE, Running, Site, which
-from bench_processes import BenchError, core_time, cpu_seconds, idle_share, pinned
+from bench_processes import BenchError, CoreTime, core_time, cpu_seconds, idle_share, pinned
 from bench_workloads import Workload, body
 
 HERE = Path(__file__).resolve().parent
@@ -77,6 +77,7 @@ class Result:
     errors: int
     proxy_idle: float
     load_idle: float
+    others: float = 0.0
     coalesced: float | None = None
 
 
@@ -182,7 +183,7 @@ class _Reading:
     wall: float
     proxy: float
     beside: float
-    cores: tuple
+    cores: tuple[CoreTime, CoreTime]
 
     @classmethod
     def now(cls, site: Site, running: Running) -> "_Reading":
@@ -197,11 +198,12 @@ def _result(
     def each(used: float, pids: Iterable[int]) -> float | None:
         return used / units * 1e6 if units and tuple(pids) else None
 
+    proxy, beside = after.proxy - before.proxy, after.beside - before.beside
+    idle, load_idle = (idle_share(a, b) for a, b in zip(before.cores, after.cores, strict=True))
+    others = max(0.0, 1 - idle - (proxy + beside) / (after.wall - before.wall))
     return Result(
-        units, seconds, units / seconds,
-        each(after.proxy - before.proxy, running.pids), each(after.beside - before.beside, running.beside),
-        p50_ms, p99_ms, errors,
-        idle_share(before.cores[0], after.cores[0]), idle_share(before.cores[1], after.cores[1]), coalesced,
+        units, seconds, units / seconds, each(proxy, running.pids), each(beside, running.beside), p50_ms, p99_ms,
+        errors, idle, load_idle, others, coalesced,
     )  # fmt: skip
 
 

@@ -133,13 +133,13 @@ def _measure_and_report(site: Site, options: argparse.Namespace) -> None:
     contenders = [c for c in chosen_contenders(options.only) if any(runs(w, c) for w in workloads)]
     began = time.monotonic()
     started, skipped = _start(site, contenders)
+    notes = {c.name: c.note for c in contenders if c.name in started}
     measured: Measured = {}
     for workload in workloads:
         names = [c.name for c in contenders if c.name in started and runs(workload, c)]
         measured[workload.name] = _measure(site, workload, {name: started[name] for name in names}, options)
         print(table(workload, figures(measured[workload.name])) + "\n", flush=True)
-    notes = {c.name: c.note for c in contenders if c.name in started}
-    _write(site, workloads, measured, options, {"contenders": notes, "skipped": skipped})
+        _write(site, workloads[: len(measured)], measured, options, {"contenders": notes, "skipped": skipped})
     _say(f"done in {time.monotonic() - began:.0f} s; {RESULTS.relative_to(ROOT)}/bench.json and bench.svg")
 
 

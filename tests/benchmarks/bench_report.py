@@ -30,6 +30,7 @@ class Figure:
     errors: int
     proxy_idle: float
     load_idle: float
+    others: float
     coalesced: float | None
     rate_ratio: float | None = None
     cpu_ratio: float | None = None
@@ -61,6 +62,7 @@ def figure(contender: str, results: Sequence[Result], mark: Sequence[Result] = (
         p99_ms=middle([result.p99_ms for result in results]),
         proxy_idle=median(result.proxy_idle for result in results),
         load_idle=median(result.load_idle for result in results),
+        others=median(result.others for result in results),
         coalesced=middle([result.coalesced for result in results]),
         rate_ratio=middle([ratio(ours.per_second, theirs.per_second) for ours, theirs in pairs]),
         cpu_ratio=middle([ratio(ours.cpu_us, theirs.cpu_us) for ours, theirs in pairs]),
@@ -81,12 +83,12 @@ def figures(results: Mapping[str, Sequence[Result]]) -> list[Figure]:
 # ---------------------------------------------------------------------------------------------------- the table
 
 _HEADINGS = (
-    "", "per s", f"× {MARK}", "CPU µs", f"× {MARK}", "beside µs", "p50 ms", "p99 ms", "idle proxy/load", "",
+    "", "per s", f"× {MARK}", "CPU µs", f"× {MARK}", "beside µs", "p50 ms", "p99 ms", "idle proxy/load", "others", "",
 )  # fmt: skip
 
 
 def table(workload: Workload, rows: Sequence[Figure]) -> str:
-    """A workload's figures for people. CPU is per request, or per relayed event."""
+    """A workload's figures for people. CPU is per request, or per relayed event; ``others`` took of the proxy's core."""
     cells = [_HEADINGS, *(_cells(row) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(_HEADINGS))]
     lines = [f"{workload.name}: {workload.what}"]
@@ -101,7 +103,7 @@ def _cells(row: Figure) -> tuple[str, ...]:
     return (
         row.contender, f"{row.per_second:,.0f}", number(row.rate_ratio, 2), number(row.cpu_us, 1),
         number(row.cpu_ratio, 2), number(row.beside_us, 1), number(row.p50_ms, 2), number(row.p99_ms, 2),
-        f"{row.proxy_idle:.0%}/{row.load_idle:.0%}", remark(row),
+        f"{row.proxy_idle:.0%}/{row.load_idle:.0%}", f"{row.others:.0%}", remark(row),
     )  # fmt: skip
 
 
