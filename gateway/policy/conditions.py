@@ -135,8 +135,9 @@ class Node:
     size: int = field(init=False, default=1)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "depth", 1 + max((part.depth for part in self.parts), default=0))
-        object.__setattr__(self, "size", 1 + sum(part.size for part in self.parts))
+        if self.parts:
+            object.__setattr__(self, "depth", 1 + max([part.depth for part in self.parts]))
+            object.__setattr__(self, "size", 1 + sum([part.size for part in self.parts]))
 
 
 @dataclass(frozen=True, slots=True)
