@@ -16,6 +16,7 @@ from gateway.control.problems import Conflict, InUse, Malformed, NotFound, Uncha
 from gateway.control.pseudonyms import pseudonym
 from gateway.control.settling import like, settle
 from gateway.control.shapes import CallerBody, DirectiveBody, GroupBody, InlineOrder, OfflineBody, StateBody, TermBody
+from gateway.enforcement.compiling import beside
 from gateway.enforcement.store import Current
 from gateway.enforcement.store import Edit as Records
 from gateway.identity.records import Attributes, CallerRecord, OperatorRecord
@@ -133,7 +134,7 @@ async def composed(context: Context, base: Current, edits: Sequence[EditBody], s
     for number, each in enumerate(edits):
         if each.kind != "callers":
             draft.apply(each, f"edits.{number}")
-    document = draft.document()
+    document = await beside(base.document, draft.document)
     people = [
         await _caller(context, base, each, f"edits.{number}")
         for number, each in enumerate(edits)
@@ -147,18 +148,24 @@ async def composed(context: Context, base: Current, edits: Sequence[EditBody], s
         touched=tuple(draft.touched),
         records=records,
         moves=tuple(move for _, move in people),
-        models=affected(base.snapshot, Snapshot(document, base.rev + 1, stamp.at)) if draft.touched else [],
+        models=await beside(document, _touched_models, base, document, stamp.at) if draft.touched else [],
         order=draft.order,
     )
+
+
+def _touched_models(base: Current, document: Document, at: datetime) -> list[str]:
+    return affected(base.snapshot, Snapshot(document, base.rev + 1, at))
 
 
 def affected(before: Snapshot, after: Snapshot) -> list[str]:
     """The models of which something is different: the entry, a hold, what a directive asks."""
     first, second = before.document, after.document
     named = (first.terms, first.groups, first.orgs) != (second.terms, second.groups, second.orgs)
+    ruled = named or (first.models, first.directives) != (second.models, second.directives)
 
     def different(model_id: str) -> bool:
-        rules = [[(rule.id, rule.directive) for rule in each.rules(model_id)] for each in (before, after)]
+        asked = (before, after) if ruled else ()
+        rules = [[(rule.id, rule.directive) for rule in each.rules(model_id)] for each in asked] or [[], []]
         return (
             first.models.get(model_id) != second.models.get(model_id)
             or before.offline.get(model_id) != after.offline.get(model_id)

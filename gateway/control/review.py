@@ -21,9 +21,9 @@ from gateway.control.preview import known, preview
 from gateway.control.problems import Conflict, Forbidden
 from gateway.control.proposals import Fate, Proposal
 from gateway.control.routing import Call, Empty, Parameter, Route, answer
+from gateway.enforcement.compiling import compiled
 from gateway.enforcement.store import Current
 from gateway.policy.document import Part, Text
-from gateway.policy.snapshot import Snapshot
 
 
 class ChangesBody(Part):
@@ -68,7 +68,7 @@ async def post(call: Call[ChangesBody]) -> web.Response:
         return replace(
             change,
             edit=change.edit | proposals.kept(call.context.store, record),
-            answer={"change": name, **_held(base, change)},
+            answer={"change": name, **await _held(base, change)},
         )
 
     return await apply(call, compose)
@@ -92,11 +92,11 @@ async def _committed(call: Call[Any], base: Current, change: Change, name: str) 
     )
 
 
-def _held(base: Current, change: Change) -> dict[str, Any]:
+async def _held(base: Current, change: Change) -> dict[str, Any]:
     """Which models stay offline, where holds were released."""
     if change.document is None or not any(each.kind == "holds" and each.op == "delete" for each in change.edits):
         return {}
-    after = Snapshot(change.document, base.rev + 1, datetime.now(UTC))
+    after = await compiled(change.document, base.rev + 1)
     return {"still_held": still_held(after, change.models)}
 
 
@@ -105,7 +105,7 @@ async def _tried(call: Call[ChangesBody]) -> dict[str, Any]:
     context, now = call.context, datetime.now(UTC)
     base = await context.store.current()
     composed = await edits.composed(context, base, call.body.edits, Stamp(call.by.id, now))
-    before, after = Snapshot(base.document, base.rev, now), Snapshot(composed.document, base.rev + 1, now)
+    before, after = base.snapshot, await compiled(composed.document, base.rev + 1)
     becoming = {move.old.id: move.new for move in composed.moves if move.old is not None}
     models = sorted(composed.document.models) if becoming else composed.models
     callers = await known(context.store.records)
@@ -150,7 +150,7 @@ async def approve(call: Call[Empty]) -> web.Response:
             approved=True,
         )
         told = {"change": proposal.id, "proposed_by": proposal.by, "action": proposal.action}
-        return replace(change, answer={**told, "subject": proposal.subject, **_held(base, change)})
+        return replace(change, answer={**told, "subject": proposal.subject, **await _held(base, change)})
 
     return await _deciding(call, compose)
 

@@ -6,6 +6,7 @@
 import argparse
 import asyncio
 import contextlib
+import gc
 import os
 import platform
 import resource
@@ -159,6 +160,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides when to leave
     logs.configure()
+    gc.freeze()  # what was imported stays: collections need not look through it
 
     async def run() -> None:
         await Worker(load(), options.index, options.listen, options.channel, options.group).run()
