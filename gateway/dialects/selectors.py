@@ -120,7 +120,11 @@ class BodyReader:
         return False
 
     def _select(self, document: Any, selector: Selector) -> list[str]:
-        values = list(_walk(document, selector.path))
+        if len(selector.path) == 1:
+            member = _member(document, selector.path[0])
+            values = [] if member is _ABSENT else [member]
+        else:
+            values = list(_walk(document, selector.path))
         for value in values:
             if not isinstance(value, str) or not well_formed(value):
                 raise MalformedBodyError(
@@ -156,14 +160,22 @@ _ABSENT = object()
 
 def _member(value: Any, key: str) -> Any:
     """The one member with this key, or ``_ABSENT``; refused where another spelling or a second one stands beside."""
-    pairs = value if isinstance(value, _Pairs) else value.items()
-    found = _ABSENT
-    for name, member in pairs:
-        if name == key and found is _ABSENT:
-            found = member
-        elif len(name) == len(key) and name.casefold() == key:
-            raise MalformedBodyError(f"{key!r} stands twice, or in another spelling.")
-    return found
+    if isinstance(value, _Pairs):
+        found, names = [member for name, member in value if name == key], [name for name, _ in value]
+        if len(found) > 1:
+            raise MalformedBodyError(_twice(key))
+        member = found[0] if found else _ABSENT
+    else:
+        member, names = value.get(key, _ABSENT), value
+    length = len(key)
+    for name in names:
+        if len(name) == length and name != key and name.casefold() == key:
+            raise MalformedBodyError(_twice(key))
+    return member
+
+
+def _twice(key: str) -> str:
+    return f"{key!r} stands twice, or in another spelling."
 
 
 def _as_pairs(body: bytes) -> _Pairs:

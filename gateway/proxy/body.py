@@ -6,7 +6,6 @@ bounded three times: per body, per caller and per worker.
 
 import mmap
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import IO
 
@@ -29,7 +28,7 @@ class Buffered:
         self.spool_dir = spool_dir
         self.total = 0
         self.spooled = 0
-        self._of: Counter[str] = Counter()
+        self._of: dict[str, int] = {}
 
     def take(self, owner: str, size: int) -> None:
         """Count some more.
@@ -37,21 +36,26 @@ class Buffered:
         Raises:
             NoRoomError: that would be too many; nothing was counted.
         """
-        if not self.has_room(owner, size):
+        limits = self.limits
+        total, kept = self.total + size, self._of.get(owner, 0) + size
+        if total > limits.buffered_bytes or kept > limits.buffered_bytes_per_caller:
             raise NoRoomError
-        self.total += size
-        self._of[owner] += size
+        self.total = total
+        self._of[owner] = kept
 
     def has_room(self, owner: str, size: int) -> bool:
         """Whether so many more would be kept."""
         limits = self.limits
-        return self.total + size <= limits.buffered_bytes and self._of[owner] + size <= limits.buffered_bytes_per_caller
+        kept = self._of.get(owner, 0) + size
+        return self.total + size <= limits.buffered_bytes and kept <= limits.buffered_bytes_per_caller
 
     def give(self, owner: str, size: int) -> None:
         """Count some less; an owner of none is forgotten."""
         self.total -= size
-        self._of[owner] -= size
-        if not self._of[owner]:
+        kept = self._of[owner] - size
+        if kept:
+            self._of[owner] = kept
+        else:
             del self._of[owner]
 
 
@@ -93,7 +97,9 @@ class Body:
         Raises:
             NoRoomError: that one keeps too much already.
         """
-        if owner != self.owner:
+        if not self.size:
+            self.owner = owner
+        elif owner != self.owner:
             self._buffered.give(self.owner, self.size)
             self.owner, before = owner, self.owner
             try:
