@@ -65,10 +65,19 @@ class Limits(Section):
     header_count: Count = Field(default=100, description="Headers in a request, as HAProxy's tune.http.maxhdr.")
     response_head_bytes: Count = Field(default=64 * KIB, description="Status line and headers of an upstream.")
     body_bytes: Count = Field(default=32 * MIB, description="A request's body; Anthropic and Gemini allow 20 to 32 MB.")
+    spool_above: Count = Field(default=MIB, description="A body larger than this waits on disk, not in memory.")
+    buffered_bytes: Count = Field(default=1024 * MIB, description="Bodies that a worker keeps, in memory and on disk.")
+    buffered_bytes_per_caller: Count = Field(default=256 * MIB, description="The same, of one caller.")
     connections: Count = Field(default=10_000, description="Client connections per worker; more are closed at once.")
     upstream_connections: Count = Field(default=5_000, description="Connections per worker to one provider.")
     pipelined: Count = Field(default=8, description="Requests read ahead on one connection before reading pauses.")
     write_buffer: Count = Field(default=32 * KIB, description="Unsent bytes per connection before its source waits.")
+
+    @model_validator(mode="after")
+    def _fit_each_other(self) -> Self:
+        if not self.body_bytes <= self.buffered_bytes_per_caller <= self.buffered_bytes:
+            raise ValueError("body_bytes <= buffered_bytes_per_caller <= buffered_bytes must hold")
+        return self
 
 
 class Timeouts(Section):
@@ -90,6 +99,7 @@ class Proxy(Section):
 
     listen: Address = Field(default="127.0.0.1:8080", description="Where clients come in.")
     workers: int = Field(default=0, ge=0, le=256, description="Worker processes; 0 means one per processor.")
+    spool_dir: Path | None = Field(default=None, description="Where large bodies wait; default: the system's.")
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
 
@@ -109,9 +119,29 @@ class Admin(Section):
 class Redis(Section):
     """Where the policy lives."""
 
-    url: str = Field(default="embedded", description="redis://, rediss://, unix:// or embedded: a private server.")
+    url: str = Field(
+        default="embedded",
+        pattern=r"^(embedded|(redis|rediss|unix|sentinel|sentinels)://\S+)$",
+        description="redis://, rediss:// (TLS), unix://, sentinel://host:port,…/name, or embedded: a private server.",
+    )
+    username: str | None = Field(default=None, description="The control process' user; default: Redis' own.")
     password: SecretStr | None = Field(default=None, description="Instead of writing it into the URL.")
+    replica_username: str | None = Field(default=None, description="The workers' user, which may do less.")
+    replica_password: SecretStr | None = Field(default=None, description="Its password.")
+    sentinel_password: SecretStr | None = Field(default=None, description="The password of the Sentinels.")
+    ca_file: Path | None = Field(
+        default=None, description="Who signs the servers' certificates; default: the system's."
+    )
     prefix: str = Field(default="{pc}", pattern=r"^\{[A-Za-z0-9_-]{1,32}\}$", description="One per gateway.")
+    strict: bool = Field(
+        default=True, description="Whether a server that could forget a revision stops the start, or is only logged."
+    )
+
+    @model_validator(mode="after")
+    def _sentinels_have_a_name(self) -> Self:
+        if self.url.startswith("sentinel") and not re.fullmatch(r"sentinels?://[^/\s]+/[^/\s]+(/\d+)?", self.url):
+            raise ValueError("url: must be sentinel://HOST:PORT,HOST:PORT/NAME, with the name of the primary's group")
+        return self
 
 
 class Provider(Section):

@@ -17,6 +17,7 @@ from gateway.control.problems import Conflict, Forbidden, NotFound
 from gateway.control.routing import Call, Empty, Parameter, Route, answer
 from gateway.control.settling import settle
 from gateway.control.shapes import HoldBody, OfflineBody
+from gateway.enforcement.compiling import compiled
 from gateway.enforcement.signing import ForgedError
 from gateway.enforcement.store import Current
 from gateway.policy.document import Document, Hold
@@ -81,7 +82,7 @@ async def released(call: Call[Any], base: Current, hold_ids: Sequence[str], acti
     models = base.snapshot.covered(pattern for hold in gone.values() for pattern in hold.models)
     deletions = [edit("delete", "holds", hold_id) for hold_id in gone]
     change = await of_edits(call, base, *deletions, action=action, subject=subject, models=models)
-    after = Snapshot(change.document or base.document, base.rev + 1, datetime.now(UTC))
+    after = await compiled(change.document or base.document, base.rev + 1)
     return replace(
         change,
         hold=next(iter(gone)) if len(gone) == 1 else None,

@@ -20,12 +20,17 @@ EACH = "[]"
 MAX_NAMES = 32
 """Names in one request. Requests name one to three; batches come by other operations."""
 
-
 MAX_STRUCTURE = 2_000_000
-"""Brackets and commas in a body. Ten million empty objects in 31 MB would stop a worker for seconds."""
+"""Brackets and commas in a body. Ten million empty objects in 31 MB would take any parser seconds."""
 
 MAX_AMBIGUOUS_STRUCTURE = 200_000
 """The same for the slow pass, which takes some two microseconds a value."""
+
+LIGHT = 20_000
+"""Brackets, commas and quotes that are read in about a millisecond: what others may be made to wait for."""
+
+LIGHT_BYTES = 1024 * 1024
+"""The same, of bytes."""
 
 
 class MalformedBodyError(Exception):
@@ -34,6 +39,10 @@ class MalformedBodyError(Exception):
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
         self.status = status
+
+
+class HeavyBodyError(Exception):
+    """Reading it takes so long that it should be done elsewhere, by ``read``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +72,23 @@ class BodyReader:
     """Reads the bodies of one operation."""
 
     def __init__(self, selectors: tuple[Selector, ...]) -> None:
-        self._selectors = selectors
+        self.selectors = selectors
         keys = dict.fromkeys(step for s in selectors for step in (*s.path, "stream") if step != EACH)
         self._occurrences = re.compile(b'"(?:' + b"|".join(map(_spellings, keys)) + rb')"[ \t\r\n]*:')
 
+    def read_light(self, body: bytes) -> Reading:
+        """The names in a body, if that is done in a moment.
+
+        Raises:
+            MalformedBodyError: not JSON, not an object, ambiguous, or a name that is none.
+            HeavyBodyError: it is not.
+        """
+        if len(body) > LIGHT and (len(body) > LIGHT_BYTES or _structure(body) + body.count(b'"') > LIGHT):
+            raise HeavyBodyError
+        return self.read(body)
+
     def read(self, body: bytes) -> Reading:
-        """The names in a body.
+        """The names in a body, however long that takes: up to a second.
 
         Raises:
             MalformedBodyError: not JSON, not an object, ambiguous, or a name that is none.
@@ -85,7 +105,7 @@ class BodyReader:
             if _structure(body) > MAX_AMBIGUOUS_STRUCTURE:
                 raise MalformedBodyError("A key that names models stands twice in a body of too many values.", 413)
             document = _as_pairs(body)
-        names = tuple(name for selector in self._selectors for name in self._select(document, selector))
+        names = tuple(name for selector in self.selectors for name in self._select(document, selector))
         if len(names) > MAX_NAMES:
             raise MalformedBodyError(f"The body names more than {MAX_NAMES} models.")
         return Reading(names, stream=_member(document, "stream") is True)
@@ -100,7 +120,11 @@ class BodyReader:
         return False
 
     def _select(self, document: Any, selector: Selector) -> list[str]:
-        values = list(_walk(document, selector.path))
+        if len(selector.path) == 1:
+            member = _member(document, selector.path[0])
+            values = [] if member is _ABSENT else [member]
+        else:
+            values = list(_walk(document, selector.path))
         for value in values:
             if not isinstance(value, str) or not well_formed(value):
                 raise MalformedBodyError(
@@ -136,14 +160,22 @@ _ABSENT = object()
 
 def _member(value: Any, key: str) -> Any:
     """The one member with this key, or ``_ABSENT``; refused where another spelling or a second one stands beside."""
-    pairs = value if isinstance(value, _Pairs) else value.items()
-    found = _ABSENT
-    for name, member in pairs:
-        if name == key and found is _ABSENT:
-            found = member
-        elif len(name) == len(key) and name.casefold() == key:
-            raise MalformedBodyError(f"{key!r} stands twice, or in another spelling.")
-    return found
+    if isinstance(value, _Pairs):
+        found, names = [member for name, member in value if name == key], [name for name, _ in value]
+        if len(found) > 1:
+            raise MalformedBodyError(_twice(key))
+        member = found[0] if found else _ABSENT
+    else:
+        member, names = value.get(key, _ABSENT), value
+    length = len(key)
+    for name in names:
+        if len(name) == length and name != key and name.casefold() == key:
+            raise MalformedBodyError(_twice(key))
+    return member
+
+
+def _twice(key: str) -> str:
+    return f"{key!r} stands twice, or in another spelling."
 
 
 def _as_pairs(body: bytes) -> _Pairs:

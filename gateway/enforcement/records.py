@@ -1,5 +1,6 @@
 """Sealed records in Redis, read and verified: callers, operators, documents."""
 
+from gateway.enforcement.compiling import beside
 from gateway.enforcement.connection import Client
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.signing import ForgedError, Verifier
@@ -76,7 +77,7 @@ class Records:
         sealed = await self._get(self._keys.doc(sha256))
         if sealed is None:
             raise ForgedError(f"document {sha256[:12]}… is not there")
-        return open_document(sha256, sealed, self._verifier), sealed
+        return await beside(sealed, open_document, sha256, sealed, self._verifier), sealed
 
 
 def open_document(sha256: str, sealed: bytes, verifier: Verifier) -> Document:

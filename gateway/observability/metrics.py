@@ -34,6 +34,7 @@ METRICS: tuple[Definition, ...] = (
     Definition(_P + "streams_cut_total", "counter", "Requests cut in flight.", ("model", "reason")),
     Definition(_P + "in_flight_requests", "gauge", "Requests decided and not ended.", ("provider",)),
     Definition(_P + "client_connections", "gauge", "Open client connections."),
+    Definition(_P + "buffered_bytes", "gauge", "Bytes of requests' bodies that wait, in memory and on disk."),
     Definition(
         _P + "upstream_first_byte_seconds", "histogram", "From sending to the response head.", ("provider",),
         LATENCY_BUCKETS,

@@ -4,7 +4,7 @@
 
     head complete  → operation   the dialect's table; method and raw path must match exactly
                    → caller      the credential's caller, from the cache
-    body complete  → models      what the operation's selectors find, read strictly
+    body complete  → models      what the operation's selectors find, read strictly; a large body by a process beside
                    → register    in the in-flight table, before deciding; leave it at the end
                    → decide      Permit, or the refusal
                    → forward     with a Permit only; decide again if a connection had to be waited for
@@ -18,13 +18,13 @@ From ``register`` on the exchange can be *severed*: when a new revision denies i
 from enum import StrEnum
 from math import inf
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateway import tasks
 from gateway.dialects import DIALECTS
-from gateway.dialects.listing import MAX_LIST_BYTES, UnreadableListError, filtered
+from gateway.dialects.listing import UnreadableListError
 from gateway.dialects.refusal import refuse
-from gateway.dialects.selectors import MalformedBodyError
+from gateway.dialects.selectors import HeavyBodyError, MalformedBodyError, Reading
 from gateway.dialects.table import Operation
 from gateway.identity.credentials import CredentialError, gateway_credential
 from gateway.identity.directory import RacedError, Unknown
@@ -34,12 +34,16 @@ from gateway.identity.on_behalf import EndUser
 from gateway.policy.caller import Caller
 from gateway.policy.decision import Deny, Permit, Reason
 from gateway.policy.snapshot import Asked
-from gateway.proxy.head import HOP_BY_HOP, Head, Refused, malformed
-from gateway.proxy.wire import CHUNKED_END, chunk, own_response, response_head
+from gateway.proxy.body import Body, BodyTooLargeError, NoRoomError
+from gateway.proxy.head import Head, Refused, malformed
+from gateway.proxy.reading import ReadingFailedError
+from gateway.proxy.relay import ListTooLongError, Relay
+from gateway.proxy.wire import own_response
 
 if TYPE_CHECKING:
     from gateway.proxy.connection import ClientConnection
-    from gateway.proxy.gate import Gate, Upstream
+    from gateway.proxy.gate import Gate
+    from gateway.proxy.provider import Upstream
     from gateway.proxy.upstream import UpstreamConnection
 
 _JSON = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
@@ -47,7 +51,7 @@ EVERY_PLACE = tuple({place: None for dialect in DIALECTS.values() for place in d
 """Where any dialect's SDK puts its key: the gateway's own operation takes it from any of them."""
 
 AVAILABILITY = Operation("availability", "GET", "/availability", invokes=False)
-_EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+_NO_BODY = Reading((), stream=False)
 
 
 class Stage(StrEnum):
@@ -64,10 +68,10 @@ class Exchange:
     """One request and its response. All methods are callbacks of one event loop and return at once."""
 
     __slots__ = (
-        "_asked", "_body", "_body_bytes", "_body_complete", "_chunked", "_credential", "_decision", "_event_stream",
-        "_listed", "_out", "_retried", "_stream", "_tail", "_upstream", "began_at", "by_token", "bytes_out", "caller",
-        "client", "end_user", "finish_by", "first_byte_at", "gate", "head", "known_until", "operation", "path_model",
-        "permit", "provider", "request_id", "sent_at", "severed", "stage", "status",
+        "_asked", "_body", "_body_complete", "_credential", "_reading", "_retried", "_upstream", "began_at", "by_token",
+        "bytes_in", "caller", "client", "denied", "end_user", "finish_by", "first_byte_at", "gate", "head",
+        "known_until", "operation", "path_model", "permit", "provider", "relay", "request_id", "sent_at", "severed",
+        "stage", "status",
     )  # fmt: skip
 
     def __init__(self, gate: "Gate", client: "ClientConnection", head: Head) -> None:
@@ -89,22 +93,17 @@ class Exchange:
         self.sent_at = 0.0
         self.first_byte_at = 0.0
         self.status = 0
-        self.bytes_out = 0
+        self.bytes_in = 0
         self.severed = False
+        self.denied: Deny | None = None
+        self.relay = Relay()
         self._credential = ""
-        self._body: list[bytes] = []
-        self._body_bytes = 0
+        self._body = Body(gate.buffered)
         self._body_complete = not head.has_body
+        self._reading: Reading | None = None
         self._asked: Asked | None = None
-        self._decision: Deny | None = None
         self._upstream: UpstreamConnection | None = None
         self._retried = False
-        self._stream = False
-        self._event_stream = False
-        self._listed: list[bytes] | None = None
-        self._chunked = False
-        self._tail = b""
-        self._out: list[bytes] = []
 
     # ================================================================== the request comes in
 
@@ -123,11 +122,13 @@ class Exchange:
         """Bytes of the body."""
         if self.stage is not Stage.WAITING:
             return
-        self._body_bytes += len(data)
-        if self._body_bytes > self.gate.limits.body_bytes:
+        self.bytes_in += len(data)
+        try:
+            self._body.add(data)
+        except BodyTooLargeError:
             self.refuse(self.gate.too_large().deny)
-        else:
-            self._body.append(data)
+        except NoRoomError:
+            self.refuse(self.gate.no_room().deny)
 
     def body_complete(self) -> None:
         """The whole body is there."""
@@ -144,6 +145,8 @@ class Exchange:
         if self.stage is not Stage.WAITING or self.caller is None or not self._body_complete:
             return
         try:
+            if self._reading is None and not self._read_body():
+                return
             if self.gate.cached(self._credential) is not self.caller:
                 self.caller = None  # a revision named it while the body, or the answer of Redis, was on its way
                 self._find_caller()
@@ -153,7 +156,7 @@ class Exchange:
             if self.operation is AVAILABILITY:
                 self._answer_availability()
                 return
-            self._read_models()
+            self._find_models()
             self._register()
             permit = self._decide()
             self._forward(permit)
@@ -187,10 +190,12 @@ class Exchange:
         except CredentialError as error:
             raise Refused(Deny(Reason.UNAUTHENTICATED, self.gate.revision, message=str(error))) from None
         self._credential = fingerprint(credential)
+        self._count_body_for(self._credential)
         self.by_token = looks_like_token(credential)
         caller = self.gate.cached(self._credential)
         if isinstance(caller, Caller):
             self.caller = caller
+            self._count_body_for(caller.id)
         elif not self.gate.may_look_up():
             raise Refused(self.gate.stale())
         elif caller is None:
@@ -211,8 +216,22 @@ class Exchange:
         if isinstance(caller, Unknown):
             self.refuse(Deny(Reason.UNAUTHENTICATED, self.gate.revision))
         else:
-            self.caller = caller
-            self.client.run(self._proceed)
+            self.client.run(lambda: self._found_caller(caller))
+
+    def _found_caller(self, caller: Caller) -> None:
+        self.caller = caller
+        try:
+            self._count_body_for(caller.id)
+        except Refused as refused:
+            self.refuse(refused.deny)
+        self._proceed()
+
+    def _count_body_for(self, owner: str) -> None:
+        """Whose the bytes of the body are that wait here."""
+        try:
+            self._body.belongs_to(owner)
+        except NoRoomError:
+            raise self.gate.no_room() from None
 
     def _find_end_user(self) -> None:
         """For whom the caller asks, if it says so."""
@@ -255,24 +274,56 @@ class Exchange:
             raise malformed("Send the body without Content-Encoding.", 415)
         if (head.content_length or 0) > self.gate.limits.body_bytes:
             raise self.gate.too_large()
+        if not self.gate.buffered.has_room(self._body.owner, head.content_length or 0):
+            raise self.gate.no_room()
         if head.expects_continue and head.version == "1.1" and not self._body_complete:
             self.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def _read_body(self) -> bool:
+        """Read what the body says; if that takes long, it is done elsewhere, and ``_proceed`` is called again."""
+        assert self.operation is not None
+        if self.head.method == "GET":
+            self._reading = _NO_BODY
+            return True
+        try:
+            if not self._body.spooled:
+                self._reading = self.operation.reader.read_light(bytes(self._body.content()))
+                return True
+        except MalformedBodyError as error:
+            raise malformed(str(error), error.status) from None
+        except HeavyBodyError:
+            pass
+        tasks.spawn(self._read_elsewhere(), "read-body")
+        return False
+
+    async def _read_elsewhere(self) -> None:
+        """Have a large body read by the process beside this one. If that fails, nobody knows what it would invoke."""
+        assert self.operation is not None
+        try:
+            self._reading = await self.gate.reading.read(self.operation.reader, self._body.spool())
+        except MalformedBodyError as error:
+            self.refuse(malformed(str(error), error.status).deny)
+        except NoRoomError:
+            self.refuse(self.gate.no_room().deny)
+        except ReadingFailedError as error:
+            self.gate.failed(error)
+            self.refuse(Deny(Reason.INTERNAL, self.gate.revision))
+        else:
+            self.client.run(self._proceed)
+
     # ------------------------------------------------------------------ models
 
-    def _read_models(self) -> None:
+    @property
+    def stream(self) -> bool:
+        """Whether it asks for a stream."""
+        return self._reading is not None and self._reading.stream
+
+    def _find_models(self) -> None:
         """Find every model the request names."""
         assert self.operation is not None
         assert self.provider is not None
-        names: tuple[str, ...] = ()
-        if self.head.method != "GET":
-            body = b"".join(self._body)
-            self._body = [body]
-            try:
-                reading = self.operation.reader.read(body)
-            except MalformedBodyError as error:
-                raise malformed(str(error), error.status) from None
-            names, self._stream = reading.names, reading.stream
+        assert self._reading is not None
+        names = self._reading.names
         if self.path_model is not None:
             names = (self.path_model, *names)
         self._asked = Asked(self.provider.name, names, self.operation.capability)
@@ -323,7 +374,7 @@ class Exchange:
     def not_connected(self, reason: Reason, cause: str) -> None:
         """There is no connection to be had."""
         if self.stage is Stage.CONNECTING:
-            self.gate.count_failure(self, cause)
+            self.gate.recorder.failure(self, cause)
             self.refuse(Deny(reason, self.gate.revision))
 
     def _send(self, upstream: "UpstreamConnection", permit: Permit) -> None:
@@ -333,8 +384,8 @@ class Exchange:
         self.stage = Stage.SENT
         self.sent_at = monotonic()
         self._upstream = upstream
-        body = self._body[0] if self._body else b""
-        identity = self._stream or self.operation.listing is not None
+        body = self._body.content()
+        identity = self.stream or self.operation.listing is not None
         head = self.provider.request_head(self.head, len(body), identity=identity)
         upstream.send(self, permit, head, body)
         if self.client.takes_nothing():
@@ -354,59 +405,38 @@ class Exchange:
         """The provider's response begins."""
         assert self.operation is not None
         self.first_byte_at = monotonic()
+        relay = self.relay
         if self.operation.listing is not None and status == 200:
-            self._listed = []
+            relay.keep_back()
             return
         self.status = status
-        dropped = HOP_BY_HOP
-        framed = status in (204, 304)
-        for name, value in headers:
-            if name == b"content-length":
-                framed = True
-            elif name == b"content-type":
-                self._event_stream = value.startswith(b"text/event-stream")
-            elif name == b"connection":
-                dropped = dropped | ({token.strip().lower() for token in value.split(b",")} - {b"content-length"})
-        passed = [pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(b"portcullis-")]
-        self._chunked = not framed and self.head.version == "1.1"
-        if not framed and not self._chunked:
+        passed = relay.frame(status, headers, self.head.version)
+        if relay.until_close:
             self.head.keep_alive = False
-        self._out.append(
-            response_head(
-                status, reason, passed, self.request_id, self.gate.revision,
-                chunked=self._chunked, keep_alive=self.client.keeps_alive(self),
-            )
-        )  # fmt: skip
+        keep_alive = self.client.keeps_alive(self)
+        relay.head(status, reason, passed, self.request_id, self.gate.revision, keep_alive=keep_alive)
 
     def response_body(self, data: bytes) -> None:
         """A piece of the response's body."""
-        self.bytes_out += len(data)
-        if self._listed is not None:
-            self._listed.append(data)
-            if self.bytes_out > MAX_LIST_BYTES:
-                self._refuse_upstream("list_too_long")
-            return
-        if self._event_stream:
-            self._tail = data[-4:] if len(data) >= 4 else (self._tail + data)[-4:]
-        self._out.append(chunk(data) if self._chunked else data)
+        try:
+            self.relay.body(data)
+        except ListTooLongError:
+            self._refuse_upstream("list_too_long")
 
     def response_read(self) -> None:
         """Everything that one read of the upstream brought: sent on in one write, if the lease allows it."""
-        if not self._out or self.stage is Stage.ENDED or not self.may_write():
+        if not self.relay.out or self.stage is Stage.ENDED or not self.may_write():
             return
-        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
-        self._out.clear()
         self.stage = Stage.RELAYING
-        self.client.write(data)
+        self.client.write(self.relay.take())
         self._check_late()
 
     def response_end(self) -> None:
         """The provider's response is complete, and its connection another's: from here on it is left alone."""
         self._upstream = None
-        if self._listed is not None:
+        if self.relay.listed:
             self._send_list()
-        if self._chunked:
-            self._out.append(CHUNKED_END)
+        self.relay.end()
         self.response_read()
         if self.stage is not Stage.ENDED:
             self._end()
@@ -415,16 +445,14 @@ class Exchange:
         """A list of models, without those that this caller may not use."""
         assert self.operation is not None
         assert self.operation.listing is not None
-        body, self._listed = b"".join(self._listed or ()), None
         try:
-            body = filtered(self.operation.listing, body, self._may_use)
+            body = self.relay.filtered(self.operation.listing, self._may_use)
         except UnreadableListError:
             self._refuse_upstream("unreadable_list")
             return
         self.status = 200
-        self._out.append(
-            own_response(200, (), body, self.request_id, self.gate.revision, keep_alive=self.client.keeps_alive(self))
-        )
+        keep_alive = self.client.keeps_alive(self)
+        self.relay.out.append(own_response(200, (), body, self.request_id, self.gate.revision, keep_alive=keep_alive))
 
     def _may_use(self, name: str) -> bool:
         assert self.provider is not None
@@ -434,7 +462,7 @@ class Exchange:
 
     def _refuse_upstream(self, cause: str) -> None:
         """The provider's answer cannot be used."""
-        self.gate.count_failure(self, cause)
+        self.gate.recorder.failure(self, cause)
         self.refuse(Deny(Reason.UPSTREAM_UNREACHABLE, self.gate.revision))
 
     def _check_late(self) -> None:
@@ -442,7 +470,7 @@ class Exchange:
         assert self.permit is not None
         gate = self.gate
         if not gate.replica.may_serve(gate.lease_clock(), self.permit.max_stale):
-            gate.counters.add("portcullis_late_writes_total")
+            gate.recorder.counters.add("portcullis_late_writes_total")
 
     def upstream_lost(self, cause: str, *, untouched: bool) -> None:
         """The provider's connection is gone before its response was complete."""
@@ -451,11 +479,11 @@ class Exchange:
             self._retried = True
             self._try_once_more()
         elif self.stage is Stage.SENT:
-            self.gate.count_failure(self, cause)
+            self.gate.recorder.failure(self, cause)
             reason = Reason.UPSTREAM_TIMEOUT if cause == "timeout" else Reason.UPSTREAM_UNREACHABLE
             self.refuse(Deny(reason, self.gate.revision))
         elif self.stage is Stage.RELAYING:
-            self.gate.count_failure(self, cause)
+            self.gate.recorder.failure(self, cause)
             self.response_read()
             self._cut_short()
 
@@ -469,7 +497,7 @@ class Exchange:
         """End a response that is incomplete, so that no client can take it for complete."""
         if self.stage is Stage.ENDED:
             return
-        if self._chunked:
+        if self.relay.chunked:
             self.client.close()
         else:
             self.client.reset()
@@ -507,7 +535,7 @@ class Exchange:
         """Answer with a refusal; nothing of the response has been sent."""
         if self.stage is Stage.ENDED:
             return
-        self._decision = deny
+        self.denied = deny
         self._abort_upstream()
         refusal = refuse(deny, *self.gate.refusal_context(self, deny))
         self.status = refusal.status
@@ -522,7 +550,7 @@ class Exchange:
         if self.stage is not Stage.RELAYING:
             self.refuse(deny)
             return
-        self._decision = deny
+        self.denied = deny
         self._abort_upstream()
         event = self._last_event(deny)
         if event is None:
@@ -535,11 +563,10 @@ class Exchange:
     def _last_event(self, deny: Deny) -> bytes | None:
         """The event that ends a stream, if the client is at an event's end and nothing waits to be sent."""
         assert self.operation is not None
-        ended = not self._out and (not self.bytes_out or self._tail.endswith(_EVENT_ENDS))
-        if not (ended and self._event_stream and self._chunked and self.client.nothing_buffered()):
+        if not self.client.nothing_buffered():
             return None
         event = refuse(deny, *self.gate.refusal_context(self, deny)).last_event(self.operation)
-        return None if event is None else chunk(event)
+        return None if event is None else self.relay.last_event(event)
 
     def client_gone(self) -> None:
         """The client has closed: the provider need not go on."""
@@ -557,34 +584,11 @@ class Exchange:
 
     def _end(self) -> None:
         self.stage = Stage.ENDED
-        self._out.clear()
-        self._body.clear()
+        self.relay.out.clear()
+        self._body.close()
         self.gate.left(self)
         self.gate.record(self)
         self.client.exchange_ended(self)
-
-    def summary(self) -> dict[str, Any]:
-        """What the log and the counters say of it: no body, no credential, no nationality."""
-        decision = self._decision
-        model = decision.model if decision else next(iter(self.permit.models), None) if self.permit else None
-        return {
-            "provider": self.provider.name if self.provider else None,
-            "operation": self.operation.id if self.operation else None,
-            "model": model,
-            "caller": self.caller.pseudonym if self.caller else None,
-            "org": self.caller.facts.org if self.caller else None,
-            **({"end_user": self.end_user.caller.pseudonym} if self.end_user else {}),
-            "decision": "deny" if decision else "permit" if self.permit else "none",
-            "reason": str(decision.reason) if decision else None,
-            "restriction": decision.restriction if decision else None,
-            "would_deny": self.permit.would_deny if self.permit and not decision else None,
-            "order": decision.order if decision else None,
-            "severed": self.severed,
-            "stream": self._stream,
-            "status": self.status,
-            "bytes_in": self._body_bytes,
-            "bytes_out": self.bytes_out,
-        }
 
     @property
     def credential(self) -> str:

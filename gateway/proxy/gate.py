@@ -5,15 +5,13 @@
 
 import asyncio
 import secrets
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from time import monotonic, time
+from time import time
 from typing import Any, Literal
 
 import orjson
 import structlog
 
-from gateway.dialects import DIALECTS
 from gateway.dialects.refusal import refuse
 from gateway.dialects.table import Dialect, Operation
 from gateway.enforcement import lease
@@ -25,67 +23,27 @@ from gateway.identity.keys import fingerprint
 from gateway.identity.on_behalf import EndUser, OnBehalf
 from gateway.identity.pseudonyms import Pseudonyms
 from gateway.identity.tokens import Issuer, Tokens
-from gateway.observability.metrics import Counters, Sample
-from gateway.observability.request_log import RequestLog
-from gateway.observability.traffic import Traffic
+from gateway.observability.metrics import Sample
 from gateway.policy.availability import availability
 from gateway.policy.caller import Caller
 from gateway.policy.decision import Deny, Permit, Reason
 from gateway.policy.document import Document
 from gateway.policy.snapshot import Asked, Snapshot
+from gateway.proxy.body import Buffered
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.exchange import Exchange
-from gateway.proxy.head import Head, Refused, malformed
-from gateway.proxy.upstream import Pool
+from gateway.proxy.head import Refused, malformed
+from gateway.proxy.provider import Upstream
+from gateway.proxy.reading import ReadingProcess
+from gateway.proxy.recorder import POLICY_REASONS, Lines, Recorder
 from gateway.proxy.wire import own_response
-from gateway.settings import Provider, Settings
+from gateway.settings import Settings
 
 SWEEP_SECONDS = 0.25
-KEEP_REFUSALS = 10_000
-"""Refusals that a worker can still explain by their request's id: some 10 MB."""
-_POLICY_REASONS = frozenset(
-    (Reason.MODEL_OFFLINE, Reason.RESTRICTED, Reason.ATTRIBUTE_UNKNOWN, Reason.MODEL_UNRESOLVED, Reason.UNKNOWN_MODEL)
-)
 _log = structlog.get_logger("portcullis.gate")
 
 Fresh = dict[str, "Caller | Unknown"]
 """Callers looked up anew, by the fingerprint of their key."""
-
-
-class Upstream:
-    """A provider at run time: its dialect, its pool, and how a request to it is written."""
-
-    def __init__(self, name: str, provider: Provider, settings: Settings) -> None:
-        self.name = name
-        self.dialect: Dialect = DIALECTS[provider.dialect]
-        self.forwards = provider.credentials == "forward"
-        self.pool = Pool(name, provider, self.dialect, settings.proxy.limits, settings.proxy.timeouts)
-        self._base_path = self.pool.base_path.encode()
-        self._host = self.pool.authority.encode()
-        self._secret_headers = () if self.forwards else tuple(name for name, _ in self.dialect.credentials)
-        key = None if self.forwards else provider.key()
-        header, scheme = self.dialect.credential
-        self._credential = b"" if key is None else b"%b: %b%b\r\n" % (header, scheme, key.encode())
-
-    def request_head(self, head: Head, length: int, *, identity: bool) -> bytes:
-        """The request's head as the provider gets it: written anew, with the gateway's credential."""
-        query = b"?" + head.query if head.query else b""
-        lines = [
-            b"%b %b%b%b HTTP/1.1\r\nhost: %b\r\n"
-            % (head.method.encode(), self._base_path, head.path.encode(), query, self._host),
-            self._credential,
-        ]
-        secret = self._secret_headers
-        for name, value in head.forward:
-            if name in secret or (identity and name == b"accept-encoding"):
-                continue
-            lines.append(b"%b: %b\r\n" % (name, value))
-        if identity:
-            lines.append(b"accept-encoding: identity\r\n")
-        if head.method != "GET":
-            lines.append(b"content-length: %d\r\n" % length)
-        lines.append(b"\r\n")
-        return b"".join(lines)
 
 
 def _issuers(settings: Settings) -> list[Issuer]:
@@ -106,7 +64,7 @@ def _issuers(settings: Settings) -> list[Issuer]:
 class Gate:
     """One worker's data plane."""
 
-    def __init__(self, settings: Settings, replica: Replica, directory: Directory, log: RequestLog | None) -> None:
+    def __init__(self, settings: Settings, replica: Replica, directory: Directory, log: Lines | None) -> None:
         self.limits = settings.proxy.limits
         self.timeouts = settings.proxy.timeouts
         self.replica = replica
@@ -117,7 +75,10 @@ class Gate:
         self.snapshot: Snapshot | None = None
         self.in_flight: set[Exchange] = set()
         self.connections: set[ClientConnection] = set()
-        self.counters = Counters()
+        self.buffered = Buffered(self.limits, settings.proxy.spool_dir)
+        self.reading = ReadingProcess()
+        self.recorder = Recorder(log, lambda: self.snapshot, log_permits=settings.log.requests)
+        self.counters = self.recorder.counters
         self.draining = False
         self.empty = asyncio.Event()
         self.swept: Any = lambda: None
@@ -127,10 +88,6 @@ class Gate:
             for name, provider in settings.providers.items()
             if provider.host
         }
-        self.traffic = Traffic()
-        self.refusals: OrderedDict[str, dict[str, Any]] = OrderedDict()
-        self._log = log
-        self._log_permits = settings.log.requests
         self._loop = asyncio.get_running_loop()
         self._request_prefix = f"req_{secrets.token_hex(6)}"
         self._requests = 0
@@ -237,6 +194,11 @@ class Gate:
         """The denial of a body over the limit."""
         return malformed(f"The body is over the limit of {self.limits.body_bytes} bytes.", 413)
 
+    def no_room(self) -> Refused:
+        """The denial of a body while too many bytes wait already."""
+        message = "The gateway keeps too much of yours, or of everybody's, waiting already. Try again later."
+        return Refused(Deny(Reason.OVERLOADED, self.revision, message=message))
+
     def refusal_context(
         self, exchange: Exchange, deny: Deny
     ) -> tuple[Document | None, Dialect | None, str, Sequence[str]]:
@@ -244,16 +206,17 @@ class Gate:
         dialect = exchange.provider.dialect if exchange.provider else None
         document = self.snapshot.document if self.snapshot else None
         alternatives: Sequence[str] = ()
-        if self.snapshot and exchange.caller and exchange.provider and deny.reason in _POLICY_REASONS:
-            alternatives = self.snapshot.alternatives(exchange.caller, exchange.provider.name, deny.model)
+        if self.snapshot and exchange.caller and exchange.provider and deny.reason in POLICY_REASONS:
+            alternatives = self.snapshot.alternatives(
+                exchange.caller, exchange.provider.name, deny.model, on_behalf_of=exchange.on_behalf_of
+            )
         return document, dialect, exchange.request_id, alternatives
 
     def fault_response(self, deny: Deny) -> bytes:
         """The answer to what could not even be read as a request."""
         request_id = self.next_request_id()
         refusal = refuse(deny, None, None, request_id)
-        self._count(None, deny.model, "deny", deny.reason)
-        self._write_log({"decision": "deny", "reason": str(deny.reason), "status": refusal.status}, request_id)
+        self.recorder.fault(deny, refusal.status, request_id)
         return own_response(
             refusal.status, refusal.headers, refusal.body(), request_id, self.revision, keep_alive=False
         )
@@ -407,66 +370,13 @@ class Gate:
         for provider in self.providers.values():
             provider.pool.close()
 
-    # ------------------------------------------------------------------ record
-
-    def count_failure(self, exchange: Exchange, cause: str) -> None:
-        """A provider failed an exchange."""
-        provider = exchange.provider.name if exchange.provider else ""
-        self.counters.add("portcullis_upstream_failures_total", (provider, cause))
+    # ------------------------------------------------------------------ how it is
 
     def record(self, exchange: Exchange) -> None:
-        """Count an exchange that ended, and log it."""
-        line = exchange.summary()
-        now = monotonic()
-        provider = line["provider"]
-        self._count(provider, line["model"], line["decision"], line["reason"])
-        if line["decision"] == "permit" and exchange.caller is not None and line["model"]:
-            self.traffic.add(exchange.caller.id, line["model"])
-        if line["would_deny"]:
-            labels = (self._model(line["model"]), line["would_deny"])
-            self.counters.add("portcullis_would_deny_total", labels)
+        """Keep what is kept of an exchange that ended."""
         if exchange.severed:
             self.replica.streams_cut += 1
-            self.counters.add("portcullis_streams_cut_total", (self._model(line["model"]), line["reason"]))
-        if exchange.first_byte_at:
-            waited, lasted = exchange.first_byte_at - exchange.sent_at, now - exchange.sent_at
-            self.counters.observe("portcullis_upstream_first_byte_seconds", (provider,), waited)
-            self.counters.observe("portcullis_upstream_duration_seconds", (provider,), lasted)
-            line["first_byte_ms"] = round(waited * 1000, 2)
-        line["duration_ms"] = round((now - exchange.began_at) * 1000, 2)
-        if line["decision"] == "deny":
-            self._keep_refusal(exchange.request_id, line)
-        self._write_log(line, exchange.request_id)
-
-    def _keep_refusal(self, request_id: str, line: dict[str, Any]) -> None:
-        """Remember why, for whoever asks by the request's id; the oldest are forgotten."""
-        self.refusals[request_id] = {"request_id": request_id, "time": time(), "revision": self.revision, **line}
-        if len(self.refusals) > KEEP_REFUSALS:
-            self.refusals.popitem(last=False)
-
-    def _count(self, provider: str | None, model: str | None, decision: str, reason: str | None) -> None:
-        labels = (provider or "", self._model(model), decision, reason or "")
-        self.counters.add("portcullis_requests_total", labels)
-        if reason in _POLICY_REASONS:
-            self.counters.add("portcullis_blocked_total", (self._model(model), reason or ""))
-
-    def _model(self, model: str | None) -> str:
-        """A bounded label: a model of the catalog, ``other``, or nothing."""
-        if model is None:
-            return ""
-        return model if self.snapshot is not None and model in self.snapshot.document.models else "other"
-
-    def _write_log(self, line: dict[str, Any], request_id: str) -> None:
-        if self._log is not None and (self._log_permits or line["decision"] == "deny"):
-            self._log.add(
-                {
-                    "event": "request",
-                    "time": round(time(), 3),
-                    "request_id": request_id,
-                    "revision": self.revision,
-                    **line,
-                }
-            )
+        self.recorder.record(exchange)
 
     def samples(self, replica: str) -> list[Sample]:
         """What this worker has counted, and how it is."""
@@ -474,6 +384,7 @@ class Gate:
         remaining = self.replica.deadline(document.max_stale.default if document else 0.0) - lease.now()
         gauges: list[Sample] = [
             ("portcullis_client_connections", (), len(self.connections)),
+            ("portcullis_buffered_bytes", (), self.buffered.total),
             ("portcullis_policy_revision", (replica,), self.revision),
             ("portcullis_lease_remaining_seconds", (replica,), max(remaining, -1e9)),
             ("portcullis_replica_serving", (replica, str(self.replica.state)), 1),

@@ -98,7 +98,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     # ------------------------------------------------------------------ asking
 
-    def send(self, exchange: Asker, permit: "Permit", head: bytes, body: bytes) -> None:
+    def send(self, exchange: Asker, permit: "Permit", head: bytes, body: bytes | memoryview) -> None:
         """Write a permitted request: the first piece now, the rest as the provider takes it."""
         assert permit is not None
         assert self.transport is not None

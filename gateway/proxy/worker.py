@@ -6,6 +6,7 @@
 import argparse
 import asyncio
 import contextlib
+import gc
 import os
 import platform
 import resource
@@ -49,8 +50,8 @@ class Worker:
         self._channel_fd = channel_fd
         self._leaving = asyncio.Event()
         self._name = f"{platform.node()}-{group}-{index}"
-        self._commands = connect(settings)
-        self._feed = connect(settings, timeout=FEED_BLOCK_MS / 1000 + 2)
+        self._commands = connect(settings, replica=True)
+        self._feed = connect(settings, timeout=FEED_BLOCK_MS / 1000 + 2, replica=True)
         self._agent = Agent(
             self._name,
             settings.state_dir,
@@ -112,6 +113,7 @@ class Worker:
                 await self._gate.empty.wait()
         self._gate.close()
         await self._gate.tokens.close()
+        await self._gate.reading.close()
         await self._agent.leave()
         self._request_log.close()
         await self._commands.aclose()
@@ -123,7 +125,7 @@ class Worker:
                 dropped: Sample = ("portcullis_log_lines_dropped_total", (), self._request_log.dropped)
                 return [dropped, *self._agent.samples(), *self._gate.samples(self._name)]
             case "refusal":
-                return self._gate.refusals.get(message["request_id"])
+                return self._gate.recorder.refusals.get(message["request_id"])
             case _:
                 return None
 
@@ -132,12 +134,12 @@ class Worker:
         keys = Keys(self._settings.redis.prefix)
         while True:
             await asyncio.sleep(TRAFFIC_SECONDS)
-            counts = self._gate.traffic.take()
+            counts = self._gate.recorder.traffic.take()
             try:
                 await flush(self._commands, keys.traffic(bucket()), counts)
             except (RedisError, OSError, TimeoutError):
                 for (caller, model), count in counts.items():
-                    self._gate.traffic.add(caller, model, count)
+                    self._gate.recorder.traffic.add(caller, model, count)
 
 
 def _log_fd(settings: Settings) -> int:
@@ -158,6 +160,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides when to leave
     logs.configure()
+    gc.freeze()  # what was imported stays: collections need not look through it
 
     async def run() -> None:
         await Worker(load(), options.index, options.listen, options.channel, options.group).run()

@@ -50,7 +50,7 @@ def test_a_name_means_its_model_at_its_provider(snapshot, provider, name, model)
 
 def test_every_name_of_the_catalog_means_one_model_everywhere(snapshot):
     meanings = {}
-    for (_, name), model_id in snapshot._exact.items():
+    for (_, name), model_id in snapshot._names._exact.items():
         assert meanings.setdefault(name, model_id) == model_id
 
 

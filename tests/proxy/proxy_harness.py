@@ -59,7 +59,7 @@ class Door:
     async def open(self) -> None:
         """Listen, under revision 1, with a lease."""
         self.gate = Gate(self.settings, self.replica, Directory(self._load), None)
-        self.gate._log = self  # the lines as they are
+        self.gate.recorder.log = self  # the lines as they are
         self.apply()
         self.renew()
         loop = asyncio.get_running_loop()
@@ -113,6 +113,7 @@ class Door:
         """Close everything, and wait for the connections' ends."""
         self._server.close()
         self.gate.close()
+        await self.gate.reading.close()
         async with asyncio.timeout(PATIENCE):
             while self.gate.connections or any(p.pool.open for p in self.gate.providers.values()):
                 await asyncio.sleep(0)

@@ -493,7 +493,7 @@ async def test_a_slow_client_slows_the_provider_down(open_door, connect, provide
     upstream.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size)
     await until(lambda: any(u._waiting_client for u in door.gate.providers["openai"].pool.open))
     exchange = next(iter(door.gate.in_flight))
-    assert exchange.bytes_out < size
+    assert exchange.relay.bytes_out < size
     assert len((await client.message()).body) == size
 
 
@@ -589,7 +589,7 @@ async def test_logs_hold_neither_keys_nor_names(client, provider, door):
 
 async def test_permits_need_not_be_logged_but_refusals_always_are(open_door, connect, provider):
     door = await open_door()
-    door.gate._log_permits = False
+    door.gate.recorder._log_permits = False
     client = await connect(door)
     await answered(client, provider, post())
     assert door.lines == []

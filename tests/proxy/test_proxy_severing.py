@@ -148,7 +148,7 @@ async def test_what_still_waits_to_be_sent_is_thrown_away_though_it_is_whole(ope
     await upstream.message()
     event = b"data: " + b"x" * 9_999_992 + b"\n\n"
     upstream.send(STREAM + chunked(event))
-    await until(lambda: any(exchange.bytes_out == len(event) for exchange in door.gate.in_flight))
+    await until(lambda: any(exchange.relay.bytes_out == len(event) for exchange in door.gate.in_flight))
     (connection,) = door.gate.connections
     assert not connection.nothing_buffered()
     door.close_models("gpt-5.4")

@@ -1,0 +1,162 @@
+"""Bodies of requests while they wait for their turn: small ones in memory, large ones on disk, all of them counted.
+
+A body is read whole before the first byte goes upstream, so that what it would invoke is known. What that costs is
+bounded three times: per body, per caller and per worker.
+"""
+
+import mmap
+import tempfile
+from pathlib import Path
+from typing import IO
+
+from gateway.settings import Limits
+
+
+class BodyTooLargeError(Exception):
+    """It is over the limit of one body."""
+
+
+class NoRoomError(Exception):
+    """The worker, or this caller, keeps too many bytes waiting already; or the disk has no room."""
+
+
+class Buffered:
+    """How many bytes of bodies a worker keeps, for whom."""
+
+    def __init__(self, limits: Limits, spool_dir: Path | None) -> None:
+        self.limits = limits
+        self.spool_dir = spool_dir
+        self.total = 0
+        self.spooled = 0
+        self._of: dict[str, int] = {}
+
+    def take(self, owner: str, size: int) -> None:
+        """Count some more.
+
+        Raises:
+            NoRoomError: that would be too many; nothing was counted.
+        """
+        limits = self.limits
+        total, kept = self.total + size, self._of.get(owner, 0) + size
+        if total > limits.buffered_bytes or kept > limits.buffered_bytes_per_caller:
+            raise NoRoomError
+        self.total = total
+        self._of[owner] = kept
+
+    def has_room(self, owner: str, size: int) -> bool:
+        """Whether so many more would be kept."""
+        limits = self.limits
+        kept = self._of.get(owner, 0) + size
+        return self.total + size <= limits.buffered_bytes and kept <= limits.buffered_bytes_per_caller
+
+    def give(self, owner: str, size: int) -> None:
+        """Count some less; an owner of none is forgotten."""
+        self.total -= size
+        kept = self._of[owner] - size
+        if kept:
+            self._of[owner] = kept
+        else:
+            del self._of[owner]
+
+
+class Body:
+    """One request's body. Whoever makes one closes it, whatever happens.
+
+    ``owner`` is who its bytes are counted for: a credential's fingerprint until the caller is known.
+    """
+
+    __slots__ = ("_buffered", "_file", "_pieces", "owner", "size")
+
+    def __init__(self, buffered: Buffered, owner: str = "") -> None:
+        self._buffered = buffered
+        self._pieces: list[bytes] = []
+        self._file: IO[bytes] | None = None
+        self.owner = owner
+        self.size = 0
+
+    def add(self, data: bytes) -> None:
+        """Take a piece.
+
+        Raises:
+            BodyTooLargeError, NoRoomError: it is not kept.
+        """
+        if self.size + len(data) > self._buffered.limits.body_bytes:
+            raise BodyTooLargeError
+        self._buffered.take(self.owner, len(data))
+        self.size += len(data)
+        if self._file is not None:
+            self._write(data)
+        else:
+            self._pieces.append(data)
+            if self.size > self._buffered.limits.spool_above:
+                self.spool()
+
+    def belongs_to(self, owner: str) -> None:
+        """Count it for somebody else from here on.
+
+        Raises:
+            NoRoomError: that one keeps too much already.
+        """
+        if not self.size:
+            self.owner = owner
+        elif owner != self.owner:
+            self._buffered.give(self.owner, self.size)
+            self.owner, before = owner, self.owner
+            try:
+                self._buffered.take(owner, self.size)
+            except NoRoomError:
+                self.owner = before
+                self._buffered.take(before, self.size)
+                raise
+
+    def spool(self) -> IO[bytes]:
+        """Put it into a file that has no name, so that nothing of it outlives the process.
+
+        Written as nginx writes its client_body_temp: synchronously, into the kernel's page cache.
+
+        Raises:
+            NoRoomError: the disk takes nothing.
+        """
+        if self._file is None:
+            try:
+                self._file = tempfile.TemporaryFile(dir=self._buffered.spool_dir, buffering=0)  # noqa: SIM115
+            except OSError as error:
+                raise NoRoomError from error
+            self._buffered.spooled += 1
+            pieces, self._pieces = self._pieces, []
+            for piece in pieces:
+                self._write(piece)
+        return self._file
+
+    def _write(self, data: bytes) -> None:
+        assert self._file is not None
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise NoRoomError from error
+
+    @property
+    def spooled(self) -> bool:
+        """Whether it is in a file."""
+        return self._file is not None
+
+    def content(self) -> bytes | memoryview:
+        """All of it. A view of a file stays good when the body is closed."""
+        if self._file is not None:
+            return memoryview(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
+        if len(self._pieces) > 1:
+            self._pieces = [b"".join(self._pieces)]
+        return self._pieces[0] if self._pieces else b""
+
+    def close(self) -> None:
+        """Forget it. May be called again."""
+        if self.size:
+            self._buffered.give(self.owner, self.size)
+            self.size = 0
+        self._pieces = []
+        if self._file is not None:
+            self._buffered.spooled -= 1
+            self._file.close()
+            self._file = None

@@ -1,0 +1,43 @@
+"""A provider at run time: its dialect, its connections, and how a request to it is written."""
+
+from gateway.dialects import DIALECTS
+from gateway.dialects.table import Dialect
+from gateway.proxy.head import Head
+from gateway.proxy.upstream import Pool
+from gateway.settings import Provider, Settings
+
+
+class Upstream:
+    """A provider at run time: its dialect, its pool, and how a request to it is written."""
+
+    def __init__(self, name: str, provider: Provider, settings: Settings) -> None:
+        self.name = name
+        self.dialect: Dialect = DIALECTS[provider.dialect]
+        self.forwards = provider.credentials == "forward"
+        self.pool = Pool(name, provider, self.dialect, settings.proxy.limits, settings.proxy.timeouts)
+        self._base_path = self.pool.base_path.encode()
+        self._host = self.pool.authority.encode()
+        self._secret_headers = () if self.forwards else tuple(name for name, _ in self.dialect.credentials)
+        key = None if self.forwards else provider.key()
+        header, scheme = self.dialect.credential
+        self._credential = b"" if key is None else b"%b: %b%b\r\n" % (header, scheme, key.encode())
+
+    def request_head(self, head: Head, length: int, *, identity: bool) -> bytes:
+        """The request's head as the provider gets it: written anew, with the gateway's credential."""
+        query = b"?" + head.query if head.query else b""
+        lines = [
+            b"%b %b%b%b HTTP/1.1\r\nhost: %b\r\n"
+            % (head.method.encode(), self._base_path, head.path.encode(), query, self._host),
+            self._credential,
+        ]
+        secret = self._secret_headers
+        for name, value in head.forward:
+            if name in secret or (identity and name == b"accept-encoding"):
+                continue
+            lines.append(b"%b: %b\r\n" % (name, value))
+        if identity:
+            lines.append(b"accept-encoding: identity\r\n")
+        if head.method != "GET":
+            lines.append(b"content-length: %d\r\n" % length)
+        lines.append(b"\r\n")
+        return b"".join(lines)

@@ -1,0 +1,141 @@
+"""What is kept of each exchange that ended: counters, one log line, who used what, why somebody was refused."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gateway.observability.metrics import Counters
+from gateway.observability.traffic import Traffic
+from gateway.policy.decision import Deny, Permit, Reason
+from gateway.policy.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from gateway.proxy.exchange import Exchange
+
+KEEP_REFUSALS = 10_000
+"""Refusals that a worker can still explain by their request's id: some 10 MB."""
+
+POLICY_REASONS = frozenset(
+    (Reason.MODEL_OFFLINE, Reason.RESTRICTED, Reason.ATTRIBUTE_UNKNOWN, Reason.MODEL_UNRESOLVED, Reason.UNKNOWN_MODEL)
+)
+
+
+class Lines(Protocol):
+    """Where log lines go."""
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Take one."""
+
+
+class Recorder:
+    """One worker's records. ``snapshot`` gives the policy in force, which bounds the labels."""
+
+    def __init__(self, log: Lines | None, snapshot: Callable[[], Snapshot | None], *, log_permits: bool) -> None:
+        self.counters = Counters()
+        self.traffic = Traffic()
+        self.refusals: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self.log = log
+        self._log_permits = log_permits
+        self._snapshot = snapshot
+
+    def record(self, exchange: "Exchange") -> None:
+        """Count an exchange that ended, and log it."""
+        line = summary(exchange)
+        self._count(line["provider"], line["model"], line["decision"], line["reason"])
+        self._time(exchange, line)
+        if exchange.denied is not None:
+            self._keep_refusal(line)
+        elif exchange.permit is not None:
+            self._permitted(exchange, exchange.permit)
+        if exchange.severed:
+            self.counters.add("portcullis_streams_cut_total", (self.model(line["model"]), line["reason"]))
+        self._write(line)
+
+    def _permitted(self, exchange: "Exchange", permit: Permit) -> None:
+        if exchange.caller is not None and permit.models:
+            self.traffic.add(exchange.caller.id, permit.models[0])
+        if permit.would_deny is not None:
+            labels = (self.model(next(iter(permit.models), None)), permit.would_deny)
+            self.counters.add("portcullis_would_deny_total", labels)
+
+    def _time(self, exchange: "Exchange", line: dict[str, Any]) -> None:
+        """How long the provider took, and the whole."""
+        now = monotonic()
+        line["duration_ms"] = _milliseconds(now - exchange.began_at)
+        if exchange.first_byte_at:
+            provider = (line["provider"],)
+            waited = exchange.first_byte_at - exchange.sent_at
+            self.counters.observe("portcullis_upstream_first_byte_seconds", provider, waited)
+            self.counters.observe("portcullis_upstream_duration_seconds", provider, now - exchange.sent_at)
+            line["first_byte_ms"] = _milliseconds(waited)
+
+    def fault(self, deny: Deny, status: int, request_id: str) -> None:
+        """Count and log what could not even be read as a request."""
+        self._count(None, deny.model, "deny", deny.reason)
+        snapshot = self._snapshot()
+        line = _line(request_id, 0 if snapshot is None else snapshot.revision)
+        self._write(line | {"decision": "deny", "reason": str(deny.reason), "status": status})
+
+    def failure(self, exchange: "Exchange", cause: str) -> None:
+        """Count that a provider failed an exchange."""
+        provider = exchange.provider.name if exchange.provider else ""
+        self.counters.add("portcullis_upstream_failures_total", (provider, cause))
+
+    def model(self, model: str | None) -> str:
+        """A bounded label: a model of the catalog, ``other``, or nothing."""
+        if model is None:
+            return ""
+        snapshot = self._snapshot()
+        return model if snapshot is not None and model in snapshot.document.models else "other"
+
+    def _count(self, provider: str | None, model: str | None, decision: str, reason: str | None) -> None:
+        self.counters.add("portcullis_requests_total", (provider or "", self.model(model), decision, reason or ""))
+        if reason in POLICY_REASONS:
+            self.counters.add("portcullis_blocked_total", (self.model(model), reason or ""))
+
+    def _keep_refusal(self, line: dict[str, Any]) -> None:
+        """Remember why, for whoever asks by the request's id; the oldest are forgotten."""
+        self.refusals[line["request_id"]] = line
+        if len(self.refusals) > KEEP_REFUSALS:
+            self.refusals.popitem(last=False)
+
+    def _write(self, line: dict[str, Any]) -> None:
+        if self.log is not None and (self._log_permits or line["decision"] == "deny"):
+            self.log.add(line)
+
+
+def _milliseconds(seconds: float) -> float:
+    return int(seconds * 100_000) / 100
+
+
+def _line(request_id: str, revision: int) -> dict[str, Any]:
+    """What every line begins with."""
+    return {"event": "request", "time": _milliseconds(time()) / 1000, "request_id": request_id, "revision": revision}
+
+
+def summary(exchange: "Exchange") -> dict[str, Any]:
+    """What the log and the counters say of an exchange: no body, no credential, no nationality."""
+    denied, permit, caller = exchange.denied, exchange.permit, exchange.caller
+    line = _line(exchange.request_id, exchange.gate.revision)
+    line["provider"] = exchange.provider.name if exchange.provider else None
+    line["operation"] = exchange.operation.id if exchange.operation else None
+    line["caller"] = caller.pseudonym if caller else None
+    line["org"] = caller.facts.org if caller else None
+    if exchange.end_user:
+        line["end_user"] = exchange.end_user.caller.pseudonym
+    if denied is not None:
+        line["decision"], line["model"], line["reason"] = "deny", denied.model, denied.reason.value
+        line["restriction"], line["order"], line["would_deny"] = denied.restriction, denied.order, None
+    elif permit is not None:
+        line["decision"], line["model"], line["reason"] = "permit", next(iter(permit.models), None), None
+        line["restriction"], line["order"], line["would_deny"] = None, None, permit.would_deny
+    else:
+        line["decision"] = "none"
+        line["model"] = line["reason"] = line["restriction"] = line["order"] = line["would_deny"] = None
+    line["severed"] = exchange.severed
+    line["stream"] = exchange.stream
+    line["status"] = exchange.status
+    line["bytes_in"] = exchange.bytes_in
+    line["bytes_out"] = exchange.relay.bytes_out
+    return line

@@ -1,0 +1,120 @@
+"""A provider's response on its way to the client: its head written anew, its body framed anew, byte for byte the same.
+
+What comes goes into ``out``; whoever has the right to write takes it from there. A list of models is kept back until
+it is complete, because it is filtered.
+"""
+
+from collections.abc import Callable
+
+from gateway.dialects.listing import MAX_LIST_BYTES, ListShape, UnreadableListError, filtered
+from gateway.proxy.head import HOP_BY_HOP
+from gateway.proxy.wire import CHUNKED_END, chunk, response_head
+
+_EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+
+
+class ListTooLongError(Exception):
+    """A list of models is larger than what is kept back."""
+
+
+class Relay:
+    """One response."""
+
+    __slots__ = ("_listed", "_tail", "bytes_out", "chunked", "event_stream", "out", "until_close")
+
+    def __init__(self) -> None:
+        self.out: list[bytes] = []
+        self.bytes_out = 0
+        self.chunked = False
+        self.until_close = False
+        self.event_stream = False
+        self._listed: list[bytes] | None = None
+        self._tail = b""
+
+    # ------------------------------------------------------------------ what comes
+
+    def frame(self, status: int, headers: list[tuple[bytes, bytes]], version: str) -> list[tuple[bytes, bytes]]:
+        """Decide how the body is framed for a client of this HTTP version; give the headers that pass on."""
+        dropped = HOP_BY_HOP
+        framed = status in (204, 304)
+        for name, value in headers:
+            if name == b"content-length":
+                framed = True
+            elif name == b"content-type":
+                self.event_stream = value.startswith(b"text/event-stream")
+            elif name == b"connection":
+                dropped = dropped | ({token.strip().lower() for token in value.split(b",")} - {b"content-length"})
+        self.chunked = not framed and version == "1.1"
+        self.until_close = not framed and not self.chunked
+        return [pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(b"portcullis-")]
+
+    def head(
+        self,
+        status: int,
+        reason: bytes,
+        passed: list[tuple[bytes, bytes]],
+        request_id: str,
+        revision: int,
+        *,
+        keep_alive: bool,
+    ) -> None:
+        """The head, as the client gets it."""
+        self.out.append(
+            response_head(status, reason, passed, request_id, revision, chunked=self.chunked, keep_alive=keep_alive)
+        )
+
+    def keep_back(self) -> None:
+        """The body is a list to be filtered."""
+        self._listed = []
+
+    def body(self, data: bytes) -> None:
+        """A piece of the body.
+
+        Raises:
+            ListTooLongError: it is a list, and there is no end of it.
+        """
+        self.bytes_out += len(data)
+        if self._listed is not None:
+            self._listed.append(data)
+            if self.bytes_out > MAX_LIST_BYTES:
+                raise ListTooLongError
+            return
+        if self.event_stream:
+            self._tail = data[-4:] if len(data) >= 4 else (self._tail + data)[-4:]
+        self.out.append(chunk(data) if self.chunked else data)
+
+    def end(self) -> None:
+        """The body is complete."""
+        if self.chunked:
+            self.out.append(CHUNKED_END)
+
+    # ------------------------------------------------------------------ what goes
+
+    def take(self) -> bytes:
+        """Everything that is to be sent on, as one piece."""
+        out = self.out
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        return data
+
+    @property
+    def listed(self) -> bool:
+        """Whether it is a list that is kept back."""
+        return self._listed is not None
+
+    def filtered(self, shape: ListShape, may_use: Callable[[str], bool]) -> bytes:
+        """The list without what this caller may not use.
+
+        Raises:
+            UnreadableListError: it is no list.
+        """
+        body, self._listed = b"".join(self._listed or ()), None
+        return filtered(shape, body, may_use)
+
+    def last_event(self, event: bytes) -> bytes | None:
+        """An event that ends the stream, framed; ``None`` where the client is not at an event's end."""
+        at_end = not self.out and (not self.bytes_out or self._tail.endswith(_EVENT_ENDS))
+        return chunk(event) if at_end and self.event_stream and self.chunked else None
+
+
+__all__ = ["ListTooLongError", "Relay", "UnreadableListError"]

@@ -1,0 +1,114 @@
+"""Bodies while they wait: in memory or on disk, and counted, for whom."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.proxy.body import Body, BodyTooLargeError, Buffered, NoRoomError
+from gateway.settings import Limits
+
+
+@pytest.fixture
+def buffered(tmp_path):
+    limits = Limits(body_bytes=100, spool_above=10, buffered_bytes_per_caller=150, buffered_bytes=200)
+    yield Buffered(limits, tmp_path)
+    while MADE:
+        MADE.pop().close()
+
+
+MADE: list[Body] = []
+
+
+def filled(buffered, size: int, owner: str = "alice") -> Body:
+    body = Body(buffered, owner)
+    MADE.append(body)
+    body.add(b"x" * size)
+    return body
+
+
+@pytest.mark.parametrize(("pieces", "spooled"), [((b"0123456789",), False), ((b"01234", b"567890"), True), ((), False)])
+def test_a_body_goes_to_disk_when_it_outgrows_the_memory_it_may_have(buffered, pieces, spooled):
+    body = Body(buffered)
+    for piece in pieces:
+        body.add(piece)
+    assert body.spooled is spooled
+    assert bytes(body.content()) == b"".join(pieces)
+    body.close()
+
+
+def test_a_file_of_a_body_has_no_name(buffered, tmp_path):
+    body = filled(buffered, 50)
+    assert body.spooled
+    assert list(tmp_path.iterdir()) == []
+    body.close()
+
+
+def test_what_was_read_of_a_file_stays_when_the_body_is_closed(buffered):
+    body = filled(buffered, 50)
+    view = body.content()
+    body.close()
+    assert bytes(view) == b"x" * 50
+
+
+@pytest.mark.parametrize(("size", "kept"), [(100, True), (101, False)])
+def test_a_body_has_its_limit(buffered, size, kept):
+    if kept:
+        filled(buffered, size).close()
+        return
+    with pytest.raises(BodyTooLargeError):
+        filled(buffered, size)
+    assert buffered.total == 0
+
+
+@pytest.mark.parametrize(("more", "kept"), [(50, True), (51, False)])
+def test_a_caller_has_its_share(buffered, more, kept):
+    filled(buffered, 100)
+    assert buffered.has_room("alice", more) is kept
+    assert buffered.has_room("bob", more)
+
+
+@pytest.mark.parametrize(("more", "kept"), [(50, True), (51, False)])
+def test_a_worker_has_its_limit(buffered, more, kept):
+    filled(buffered, 100)
+    filled(buffered, 50, "bob")
+    assert buffered.has_room("carol", more) is kept
+
+
+def test_what_is_not_kept_is_not_counted(buffered):
+    body = filled(buffered, 100)
+    with pytest.raises(NoRoomError):
+        filled(buffered, 51)
+    assert buffered.total == 100
+    body.close()
+    body.close()
+    assert (buffered.total, dict(buffered._of)) == (0, {})
+
+
+def test_a_body_is_counted_for_its_caller_once_that_is_known(buffered):
+    body = filled(buffered, 60, owner="a credential")
+    body.belongs_to("alice")
+    assert dict(buffered._of) == {"alice": 60}
+    filled(buffered, 90)
+    late = filled(buffered, 40, owner="another credential")
+    with pytest.raises(NoRoomError):
+        late.belongs_to("alice")
+    assert dict(buffered._of) == {"alice": 150, "another credential": 40}
+    late.close()
+    assert dict(buffered._of) == {"alice": 150}
+
+
+def test_a_disk_that_takes_nothing_is_no_room(buffered, tmp_path):
+    tmp_path.rmdir()
+    body = Body(buffered)
+    with pytest.raises(NoRoomError):
+        body.add(b"x" * 50)
+    body.close()
+    assert buffered.total == 0
+
+
+def test_a_file_is_closed_with_its_body(buffered):
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    body = filled(buffered, 50)
+    assert buffered.spooled == 1
+    body.close()
+    assert (buffered.spooled, len(list(Path("/proc/self/fd").iterdir()))) == (0, before)
