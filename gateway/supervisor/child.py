@@ -49,6 +49,7 @@ class Child:
         """It leaves, or has ended: the slot needs another."""
         self.ended = asyncio.Event()
         self._listens = False
+        self._spoke_last = False
         self._changed = changed
         self._channel: Channel | None = None
         self._question: asyncio.Task[None] | None = None
@@ -117,6 +118,7 @@ class Child:
             case "member":
                 self.member = message["member"]
             case "counted":
+                self._spoke_last = True  # an answer from before may be taken in after this
                 self.samples = [tuple(sample) for sample in message["samples"]]
             case "listening":
                 self._listens = True
@@ -187,5 +189,5 @@ class Child:
             return
         with contextlib.suppress(ChannelClosedError):
             answer = await self._channel.ask("metrics")
-            if not self.ended.is_set():
+            if not self._spoke_last:
                 self.samples = [tuple(sample) for sample in answer]
