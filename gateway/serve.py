@@ -1,6 +1,8 @@
 """``portcullis serve``: the control process. Starts Redis, workers, admin API; waits for a signal; leaves in order."""
 
 import asyncio
+import contextlib
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ from redis.exceptions import RedisError
 
 from gateway import tasks
 from gateway.control.app import Context, build
+from gateway.control.problems import Conflict
 from gateway.control.scheduler import Scheduler
 from gateway.embedded import EmbeddedRedis
 from gateway.enforcement import scripts
@@ -24,8 +27,8 @@ from gateway.enforcement.signing import ForgedError, load_signer
 from gateway.enforcement.store import NotInitialisedError, Store
 from gateway.observability.metrics import Counters, Sample, expose
 from gateway.observability.traffic import BUCKET_SECONDS, bucket, recent
-from gateway.settings import Settings
-from gateway.supervisor import Supervisor
+from gateway.settings import Settings, SettingsError
+from gateway.supervisor import PortTakenError, RestartError, Supervisor, accept, taken
 
 INSPECT_AGAIN_SECONDS = 1.0
 _log = structlog.get_logger("portcullis.serve")
@@ -60,18 +63,25 @@ class ControlProcess:
         self._feed = connect(settings, timeout=FEED_BLOCK_MS / 1000 + 2)
         self.store = Store(self._commands, Keys(settings.redis.prefix), load_signer(settings.signing_key))
         self._receipts = Receipts(self.store, self._feed)
-        self._supervisor = Supervisor(settings, self._bury)
+        try:
+            self._supervisor = Supervisor(taken(settings), self._bury)
+        except (OSError, PortTakenError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise StartError(f"proxy.listen {settings.proxy.listen}: {why}") from None
         self._counters = Counters()
         self._last_offline: list[Sample] = []
         self._background: list[asyncio.Task[Any]] = []
+        self._burials: set[asyncio.Task[Any]] = set()
+        self._terminal = _terminal()
         self._signals = 0
         self._stop = asyncio.Event()
 
     async def run(self, started: Callable[[Running], Any] | None = None) -> None:
         """Run until SIGTERM or SIGINT. ``started`` is called when every worker listens."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         if self._redis is not None:
             await self._redis.start()
             self._background.append(tasks.spawn(self._redis.watch(), "redis-watch"))
@@ -136,6 +146,8 @@ class ControlProcess:
             receipts=self._receipts,
             metrics=self._metrics,
             ready=lambda: self._supervisor.ready,
+            workers=lambda: self._supervisor.states,
+            restart=self._restart,
             traffic=self._traffic,
             refusal=self._supervisor.refusal,
         )
@@ -152,6 +164,8 @@ class ControlProcess:
 
     async def _leave(self, runner: web.AppRunner) -> None:
         await self._supervisor.stop()
+        if self._burials:
+            await asyncio.wait(self._burials)
         await self._receipts.stop()
         await runner.cleanup()
         await tasks.cancel(*self._background)
@@ -168,10 +182,41 @@ class ControlProcess:
         if self._signals > 1:
             self._supervisor.kill()
 
+    # ------------------------------------------------------------------ hot restart
+
+    def _hung_up(self) -> None:
+        """SIGHUP: new workers, with the settings as they are now; but where a terminal was closed, the end."""
+        if self._terminal and not _terminal():
+            self._signalled()
+        else:
+            tasks.spawn(self._restart_unasked(), "restart")
+
+    async def _restart_unasked(self) -> None:
+        with contextlib.suppress(Conflict):  # the log has it
+            await self._restart()
+
+    async def _restart(self) -> int:
+        """Replace all workers; gives how many.
+
+        Raises:
+            Conflict: not now, or not with these settings.
+        """
+        try:
+            accepted = accept(self._settings)
+            replaced = await self._supervisor.restart(accepted)
+        except (SettingsError, RestartError) as error:
+            _log.error("restart_refused", error=str(error))
+            raise Conflict(f"Not restarted: {error}.") from None
+        self._settings = accepted.settings
+        _log.info("restarted", workers=replaced)
+        return replaced
+
     # ------------------------------------------------------------------ workers that died
 
     def _bury(self, member: str) -> None:
-        tasks.spawn(self._leave_for(member), "leave-for-the-dead")
+        burial = tasks.spawn(self._leave_for(member), "leave-for-the-dead")
+        self._burials.add(burial)
+        burial.add_done_callback(self._burials.discard)
 
     async def _leave_for(self, member: str) -> None:
         """Say it for a child that the kernel reported dead: no receipt needs to wait for its lease."""
@@ -205,6 +250,15 @@ class ControlProcess:
             return self._last_offline
         self._last_offline = [("portcullis_models_offline", (model,), 1) for model in offline]
         return self._last_offline
+
+
+def _terminal() -> bool:
+    """Whether this process has a terminal that is still there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def state_dir(settings: Settings) -> Path:

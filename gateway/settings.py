@@ -92,6 +92,8 @@ class Timeouts(Section):
     write: Positive = Field(default=300.0, description="A client that takes nothing of what is waiting for it.")
     upstream_keep_alive: Positive = Field(default=30.0, description="An idle connection to a provider.")
     shutdown: Positive = Field(default=30.0, description="From SIGTERM until exchanges in flight are cut.")
+    drain: Positive = Field(default=3600.0, description="The same for workers that a hot restart has replaced.")
+    hung: Positive = Field(default=30.0, description="A worker that answers its supervisor nothing is ended.")
 
 
 class Proxy(Section):
@@ -297,7 +299,7 @@ def load(config: Path | None = None) -> Settings:
     """
     chosen = config or Path(os.environ.get("PORTCULLIS_CONFIG") or "config/portcullis.toml")
     if chosen.exists():
-        os.environ["PORTCULLIS_CONFIG"] = str(chosen.resolve())
+        os.environ["PORTCULLIS_CONFIG"] = str(chosen.absolute())  # not resolved: /dev/fd/N leads to no path
     elif config is not None or "PORTCULLIS_CONFIG" in os.environ:
         raise SettingsError(f"there is no settings file {chosen}")
     _refuse_unknown_variables()

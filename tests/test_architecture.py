@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "channel": {"tasks"},
     "enforcement": {"enforcement", "policy", "identity", "observability.metrics", "settings", "tasks", "errors"},
     "embedded": {"enforcement.connection"},
-    "supervisor": {"channel", "observability.metrics", "settings", "tasks"},
+    "supervisor": {"supervisor", "channel", "observability.metrics", "settings", "tasks"},
     "simulator": {"simulator"},
 }
 """What a part may import of the gateway, and nothing else; the gateway's own version is everybody's."""

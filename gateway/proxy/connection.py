@@ -5,6 +5,9 @@ comes. A request that can't be parsed ends the connection after what came before
 """
 
 import asyncio
+import contextlib
+import fcntl
+import termios
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -26,6 +29,14 @@ DRAIN_BYTES = 1024 * 1024
 nginx's lingering_close has the same purpose; closing with unread bytes would reset the answer away.
 """
 DRAIN_SECONDS = 2.0
+
+
+def unread(transport: asyncio.Transport) -> bool:
+    """Whether bytes have come that the loop has not read yet: closing now would reset them away."""
+    with contextlib.suppress(OSError):
+        waiting = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.FIONREAD, bytes(4))
+        return waiting != bytes(4)
+    return False
 
 
 class ClientConnection(asyncio.Protocol):
@@ -253,8 +264,13 @@ class ClientConnection(asyncio.Protocol):
             self._next()
 
     def keeps_alive(self, exchange: Exchange) -> bool:
-        """Whether the connection can be used again after this exchange."""
-        return exchange.head.keep_alive and exchange.complete and not self.gate.draining
+        """Whether the response's head may say that the connection can be used again; what it says is kept to.
+
+        While the process is leaving, the last of the requests that have come is answered with ``Connection: close``.
+        """
+        last = self.gate.draining and len(self._exchanges) <= 1
+        exchange.head.keep_alive = exchange.head.keep_alive and exchange.complete and not last
+        return exchange.head.keep_alive
 
     def refusal(self, exchange: Exchange, status: int, headers: tuple[tuple[str, str], ...], body: bytes) -> bytes:
         """A refusal as bytes."""
@@ -267,7 +283,7 @@ class ClientConnection(asyncio.Protocol):
 
     def exchange_ended(self, exchange: Exchange) -> None:
         """Answered, cut or gone: the next one's turn, or the connection's end."""
-        keep = self.keeps_alive(exchange)
+        keep = exchange.head.keep_alive and exchange.complete
         if self._begun is exchange:
             self._begun = None
         if self._exchanges and self._exchanges[0] is exchange:
@@ -303,8 +319,7 @@ class ClientConnection(asyncio.Protocol):
         if self._fault is not None:
             self._answer_fault()
         else:
-            timeouts = self.gate.timeouts
-            self._delay(timeouts.head if self._in_head else timeouts.keep_alive)
+            self._delay(self.gate.timeouts.head if self._in_head else self.gate.keep_alive)
 
     def _resume_reading(self) -> None:
         if self._writing_paused or self.transport is None or self.transport.is_closing():
@@ -376,9 +391,13 @@ class ClientConnection(asyncio.Protocol):
             reset(self.transport)
 
     def stop(self) -> None:
-        """The process is leaving: an idle connection closes, a busy one after its answer."""
-        if not self._exchanges and not self._in_head and self.transport is not None:
-            self.transport.close()
+        """The process is leaving: an idle connection closes, a busy one after its answer, or once it is idle."""
+        if self._exchanges or self._in_head or self.transport is None:
+            return
+        if unread(self.transport):  # a request has come, and is about to be read
+            self._delay(self.gate.timeouts.head)
+        else:
+            self.close()
 
     def timed_out(self) -> None:
         """The sweep found the deadline passed."""
@@ -395,4 +414,4 @@ class ClientConnection(asyncio.Protocol):
         elif self._exchanges:
             self.deadline = float("inf")  # it waits for its answer, and so do we
         else:
-            self.close()
+            self.stop()

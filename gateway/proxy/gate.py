@@ -40,6 +40,11 @@ from gateway.proxy.wire import own_response
 from gateway.settings import Settings
 
 SWEEP_SECONDS = 0.25
+LINGER_SECONDS = 2.0
+"""How long a leaving worker leaves idle connections open: a request that comes is answered with ``Connection: close``.
+
+Closing them at once would cut those that are just about to ask (nginx: keepalive_min_timeout).
+"""
 _log = structlog.get_logger("portcullis.gate")
 
 Fresh = dict[str, "Caller | Unknown"]
@@ -80,7 +85,6 @@ class Gate:
         self.recorder = Recorder(log, lambda: self.snapshot, log_permits=settings.log.requests)
         self.counters = self.recorder.counters
         self.draining = False
-        self.empty = asyncio.Event()
         self.swept: Any = lambda: None
         self.providers = {name: Upstream(name, provider, settings) for name, provider in settings.providers.items()}
         self._hosts = {
@@ -345,21 +349,24 @@ class Gate:
         if self.replica.finishing != before:
             self._loop.call_soon(self.swept)
 
-    def stop(self) -> None:
-        """Take no new requests; what is in flight may end."""
+    @property
+    def keep_alive(self) -> float:
+        """How long an idle client connection stays."""
+        return LINGER_SECONDS if self.draining else self.timeouts.keep_alive
+
+    def drain(self) -> None:
+        """The process is leaving: whoever asks from here on is told that the connection closes."""
         self.draining = True
+
+    def stop(self) -> None:
+        """Close what is idle; what is in flight may end."""
+        self.drain()
         for connection in list(self.connections):
             connection.stop()
-        self._check_empty()
 
     def disconnected(self, connection: ClientConnection) -> None:
         """A client connection is closed."""
         self.connections.discard(connection)
-        self._check_empty()
-
-    def _check_empty(self) -> None:
-        if self.draining and not self.connections:
-            self.empty.set()
 
     def close(self) -> None:
         """Cut whatever is left."""

@@ -143,6 +143,8 @@ class Gate:
     client: TestClient
     is_ready: bool = True
     traffic: dict[tuple[str, str], int] = field(default_factory=dict)
+    workers: dict[str, int] = field(default_factory=dict)
+    restart: Any = None
     replicas: list[Replica] = field(default_factory=list)
 
     async def call(
@@ -220,7 +222,19 @@ async def start_gate(redis_server: str, directory: Path) -> Gate:
     async def traffic() -> Any:
         return gate.traffic
 
-    context = Context(settings, store, receipts, no_metrics, lambda: gate.is_ready, traffic)
+    async def restart() -> int:
+        return await gate.restart()
+
+    context = Context(
+        settings,
+        store,
+        receipts,
+        no_metrics,
+        lambda: gate.is_ready,
+        traffic,
+        workers=lambda: gate.workers,
+        restart=restart,
+    )
     gate.client = TestClient(TestServer(build(context)))
     await gate.client.start_server()
     return gate

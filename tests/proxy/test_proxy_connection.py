@@ -1,8 +1,12 @@
 """A client's connection: order, reuse, limits, and what happens to what is not HTTP."""
 
+import asyncio
+
 import pytest
 from proxy_harness import OK, chunked, get, post
 from structlog.testing import capture_logs
+
+from gateway.proxy.connection import unread
 
 # ---------------------------------------------------------------- order and reuse
 
@@ -485,12 +489,60 @@ async def test_leaving_closes_idle_connections_and_lets_the_busy_end(door, conne
     await upstream.message()
     door.gate.stop()
     await idle.ends()
-    assert not door.gate.empty.is_set()
+    assert len(door.gate.connections) == 1
     upstream.send(OK)
     response = await busy.message()
     assert (response.status, response.header("connection")) == (200, "close")
     await busy.ends()
-    await until(door.gate.empty.is_set)
+    await until(lambda: not door.gate.connections)
+
+
+async def test_whoever_asks_a_leaving_gateway_is_told_that_the_connection_closes(door, client):
+    assert (await client.ask(get("/nowhere"))).header("connection") is None
+    door.gate.drain()
+    response = await client.ask(get("/nowhere"))
+    assert (response.status, response.header("connection")) == (404, "close")
+    await client.ends()
+
+
+async def test_requests_that_came_together_are_all_answered_by_a_leaving_gateway(door, client, provider):
+    client.send(post(number=0) + post(number=1) + get("/nowhere"))
+    upstream = await provider.accept()
+    await upstream.message()
+    door.gate.stop()
+    upstream.send(OK)
+    await upstream.message()
+    upstream.send(OK)
+    assert [(await client.message()).header("connection") for _ in range(3)] == [None, None, "close"]
+    await client.ends()
+
+
+async def test_what_a_response_promised_before_leaving_is_kept(door, client, provider):
+    client.send(post())
+    upstream = await provider.accept()
+    await upstream.message()
+    upstream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{")
+    await client.head()
+    door.gate.stop()
+    client.send(get("/nowhere"))
+    upstream.send(b"}")
+    assert (await client.exactly(2)) == b"{}"
+    assert (await client.message()).header("connection") == "close"
+
+
+async def test_a_request_that_has_come_is_read_before_an_idle_connection_closes(door, client):
+    await client.ask(get("/nowhere"))
+    (connection,) = door.gate.connections
+    connection.transport.pause_reading()
+    client.send(get("/nowhere"))
+    async with asyncio.timeout(5):
+        while not unread(connection.transport):
+            await asyncio.sleep(0.001)
+    door.gate.stop()
+    connection.timed_out()
+    connection.transport.resume_reading()
+    assert (await client.message()).header("connection") == "close"
+    await client.ends()
 
 
 async def test_closing_cuts_what_is_left(door, client, provider):

@@ -67,7 +67,7 @@ async def test_a_sweep_ends_what_is_overdue(door, client, until):
 
 async def test_an_empty_gate_that_stops_is_empty_at_once(door):
     door.gate.stop()
-    assert door.gate.empty.is_set()
+    assert (door.gate.draining, door.gate.connections) == (True, set())
 
 
 async def test_every_sample_is_a_metric_of_the_table(door: Door, client, provider):
