@@ -23,8 +23,17 @@ from gateway.enforcement.signing import ForgedError, load_signer
 from gateway.enforcement.store import NotInitialisedError, Store
 from gateway.observability.metrics import Counters, Sample, expose
 from gateway.observability.traffic import BUCKET_SECONDS, bucket, recent
-from gateway.settings import Settings
+from gateway.settings import Settings, SettingsError
 from gateway.supervisor import Supervisor
+from gateway.tls import (
+    Watched,
+    client_context,
+    following,
+    keep_current,
+    server_context,
+    warn_of_readable_key,
+    watched_server,
+)
 
 _log = structlog.get_logger("portcullis.serve")
 
@@ -50,8 +59,8 @@ class ControlProcess:
     def __init__(self, settings: Settings) -> None:
         if not settings.signing_key.exists():
             raise StartError(f"there is no signing key {settings.signing_key}: run `portcullis init` first")
-        for provider in settings.providers.values():
-            provider.key()  # one that is missing stops the start here, not in every worker
+        self._counters = Counters()
+        self._tls = _checked(settings, self._counters)  # what is missing stops the start here, not in every worker
         self._settings = settings
         self._redis = EmbeddedRedis(settings.state_dir) if settings.redis.url == "embedded" else None
         self._commands = connect(settings)
@@ -59,7 +68,6 @@ class ControlProcess:
         self.store = Store(self._commands, Keys(settings.redis.prefix), load_signer(settings.signing_key))
         self._receipts = Receipts(self.store, self._feed)
         self._supervisor = Supervisor(settings, self._bury)
-        self._counters = Counters()
         self._last_offline: list[Sample] = []
         self._background: list[asyncio.Task[Any]] = []
         self._signals = 0
@@ -75,6 +83,8 @@ class ControlProcess:
             self._background.append(tasks.spawn(self._redis.watch(), "redis-watch"))
         self._receipts.start()
         self._background.append(tasks.spawn(Scheduler(self.store, self._receipts).run(), "scheduler"))
+        if self._tls is not None:
+            self._background.append(tasks.spawn(keep_current([self._tls]), "certificates"))
         self._supervisor.start()
         runner, admin = await self._serve_admin()
         try:
@@ -106,7 +116,8 @@ class ControlProcess:
         runner = web.AppRunner(build(context), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         host, _, port = self._settings.admin.listen.rpartition(":")
-        site = web.TCPSite(runner, host.strip("[]"), int(port))
+        secure = None if self._tls is None else following(self._tls)
+        site = web.TCPSite(runner, host.strip("[]"), int(port), ssl_context=secure)
         try:
             await site.start()
         except OSError as error:
@@ -169,6 +180,29 @@ class ControlProcess:
             return self._last_offline
         self._last_offline = [("portcullis_models_offline", (model,), 1) for model in offline]
         return self._last_offline
+
+
+def _checked(settings: Settings, counters: Counters) -> Watched | None:
+    """Look at every file and secret that workers will need; the admin listener's TLS.
+
+    Raises:
+        SettingsError: one of them is missing or cannot be used. The message says which, and what to do.
+    """
+    for name, provider in settings.providers.items():
+        place = f"providers.{name}"
+        try:
+            provider.key()
+            provider.egress_proxy()
+        except SettingsError as error:
+            raise SettingsError(f"{place}: {error}") from None
+        client_context(provider.tls, f"{place}.tls")
+        warn_of_readable_key(f"{place}.tls.key", provider.tls.key)
+    for place, tls in (("proxy.tls", settings.proxy.tls), ("admin.tls", settings.admin.tls)):
+        if tls is not None:
+            server_context(tls, place)
+            warn_of_readable_key(f"{place}.key", tls.key)
+    admin = settings.admin.tls
+    return None if admin is None else watched_server(admin, "admin.tls", counters)
 
 
 def state_dir(settings: Settings) -> Path:

@@ -556,6 +556,8 @@ class Exchange:
     # ------------------------------------------------------------------ record
 
     def _end(self) -> None:
+        if self.stage is Stage.CONNECTING and self.provider is not None:
+            self.provider.pool.leave(self)
         self.stage = Stage.ENDED
         self._out.clear()
         self._body.clear()
@@ -574,6 +576,7 @@ class Exchange:
             "caller": self.caller.pseudonym if self.caller else None,
             "org": self.caller.facts.org if self.caller else None,
             **({"end_user": self.end_user.caller.pseudonym} if self.end_user else {}),
+            **self.gate.client_address(self.client.peer, self.head.forwarded_for),
             "decision": "deny" if decision else "permit" if self.permit else "none",
             "reason": str(decision.reason) if decision else None,
             "restriction": decision.restriction if decision else None,

@@ -33,12 +33,15 @@ from gateway.policy.caller import Caller
 from gateway.policy.decision import Deny, Permit, Reason
 from gateway.policy.document import Document
 from gateway.policy.snapshot import Asked, Snapshot
+from gateway.proxy.client_address import client_address
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.head import Head, Refused, malformed
-from gateway.proxy.upstream import Pool
+from gateway.proxy.pool import Pool
+from gateway.proxy.resolver import Resolver
 from gateway.proxy.wire import own_response
 from gateway.settings import Provider, Settings
+from gateway.tls import watched_client
 
 SWEEP_SECONDS = 0.25
 KEEP_REFUSALS = 10_000
@@ -55,11 +58,16 @@ Fresh = dict[str, "Caller | Unknown"]
 class Upstream:
     """A provider at run time: its dialect, its pool, and how a request to it is written."""
 
-    def __init__(self, name: str, provider: Provider, settings: Settings) -> None:
+    def __init__(
+        self, name: str, provider: Provider, settings: Settings, resolver: Resolver, counters: Counters
+    ) -> None:
         self.name = name
+        secure = provider.base_url.startswith("https:")
+        self.tls = watched_client(provider.tls, f"providers.{name}.tls", counters) if secure else None
         self.dialect: Dialect = DIALECTS[provider.dialect]
         self.forwards = provider.credentials == "forward"
-        self.pool = Pool(name, provider, self.dialect, settings.proxy.limits, settings.proxy.timeouts)
+        limits, timeouts = settings.proxy.limits, settings.proxy.timeouts
+        self.pool = Pool(name, provider, self.dialect, limits, timeouts, resolver, self.tls)
         self._base_path = self.pool.base_path.encode()
         self._host = self.pool.authority.encode()
         self._secret_headers = () if self.forwards else tuple(name for name, _ in self.dialect.credentials)
@@ -121,7 +129,11 @@ class Gate:
         self.draining = False
         self.empty = asyncio.Event()
         self.swept: Any = lambda: None
-        self.providers = {name: Upstream(name, provider, settings) for name, provider in settings.providers.items()}
+        resolver = Resolver(self.timeouts.dns)
+        self.providers = {
+            name: Upstream(name, provider, settings, resolver, self.counters)
+            for name, provider in settings.providers.items()
+        }
         self._hosts = {
             provider.host.lower().encode(): self.providers[name]
             for name, provider in settings.providers.items()
@@ -131,6 +143,8 @@ class Gate:
         self.refusals: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._log = log
         self._log_permits = settings.log.requests
+        self._log_addresses = settings.log.client_address
+        self._trusted = settings.proxy.trusted_proxies
         self._loop = asyncio.get_running_loop()
         self._request_prefix = f"req_{secrets.token_hex(6)}"
         self._requests = 0
@@ -262,6 +276,14 @@ class Gate:
         """The gateway itself failed on a request: counted, logged, and the door stays closed."""
         self.counters.add("portcullis_internal_errors_total")
         _log.error("internal_error", exc_info=error)
+
+    def peer(self, transport: asyncio.BaseTransport) -> str:
+        """The address at a connection's other end, if it will be asked for."""
+        return str((transport.get_extra_info("peername") or ("",))[0]) if self._log_addresses else ""
+
+    def client_address(self, peer: str, forwarded_for: bytes) -> dict[str, str]:
+        """The client's address for the request log, where it may be in it."""
+        return {"client": client_address(peer, forwarded_for, self._trusted)} if self._log_addresses else {}
 
     # ------------------------------------------------------------------ revisions and leases
 
@@ -481,4 +503,7 @@ class Gate:
         for name in self.providers:
             mine = sum(1 for exchange in self.in_flight if exchange.provider and exchange.provider.name == name)
             gauges.append(("portcullis_in_flight_requests", (name,), mine))
+            pool = self.providers[name].pool
+            gauges.append(("portcullis_upstream_connections", (name,), len(pool.open)))
+            gauges.append(("portcullis_upstream_queue", (name,), pool.waiting))
         return gauges + self.counters.samples()

@@ -11,6 +11,7 @@ import platform
 import resource
 import signal
 import socket
+import ssl
 import sys
 from typing import Any
 
@@ -33,7 +34,9 @@ from gateway.observability.request_log import RequestLog
 from gateway.observability.traffic import bucket, flush
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.gate import Gate
+from gateway.proxy.tls import TlsTransport
 from gateway.settings import Settings, load
+from gateway.tls import Watched, keep_current, watched_server
 
 TRAFFIC_SECONDS = 5.0
 SYNC_SECONDS = 10.0
@@ -63,6 +66,8 @@ class Worker:
         self._request_log = RequestLog(_log_fd(settings))
         self._gate = Gate(settings, self._agent.replica, Directory(self._load_caller), self._request_log)
         self._gate.swept = self._agent.swept
+        listener = settings.proxy.tls
+        self._tls = None if listener is None else watched_server(listener, "proxy.tls", self._gate.counters)
 
     async def _load_caller(self, fingerprint: str) -> CallerRecord | None:
         """Look a caller up in Redis. A record that cannot be used is nobody's; a Redis that fails is an ``OSError``."""
@@ -85,15 +90,28 @@ class Worker:
         self._agent.start(self._gate)
         await self._first_lease()
         host, _, port = self._listen.rpartition(":")
-        server = await loop.create_server(
-            lambda: ClientConnection(self._gate), host.strip("[]"), int(port), reuse_port=True, backlog=4096
-        )
+        server = await loop.create_server(self._accept, host.strip("[]"), int(port), reuse_port=True, backlog=4096)
         self._gate.sweep()
+        following = tasks.spawn(keep_current(self._contexts()), "certificates")
         flushing = tasks.spawn(self._flush_traffic(), "traffic")
         channel.tell("listening")
         await self._leaving.wait()
         await self._leave(server)
-        await tasks.cancel(flushing)
+        await tasks.cancel(flushing, following)
+
+    def _accept(self) -> asyncio.BaseProtocol:
+        """A client's connection, with TLS below it where that is asked for."""
+        connection = ClientConnection(self._gate)
+        return connection if self._tls is None else TlsTransport.serve(connection, self._tls.context, self._handshaken)
+
+    def _handshaken(self, error: OSError | None) -> None:
+        if isinstance(error, ssl.SSLError):
+            self._gate.counters.add("portcullis_tls_failures_total")
+
+    def _contexts(self) -> list[Watched]:
+        """Every TLS context of this worker: the listener's and the providers'."""
+        contexts = [self._tls, *(provider.tls for provider in self._gate.providers.values())]
+        return [context for context in contexts if context is not None]
 
     async def _first_lease(self) -> None:
         try:
