@@ -1,6 +1,6 @@
 """Certificates of one's own: an authority, and pairs it issues, as PEM files."""
 
-import datetime
+import datetime as dt
 import ipaddress
 import ssl
 from dataclasses import dataclass
@@ -48,9 +48,9 @@ class Authority:
             key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
         )  # fmt: skip
         builder = _builder(self._name, self._name, self._key.public_key())
-        certificate = (
-            builder.add_extension(constraints, critical=True).add_extension(usage, critical=True)
-        ).sign(self._key, hashes.SHA256())
+        certificate = (builder.add_extension(constraints, critical=True).add_extension(usage, critical=True)).sign(
+            self._key, hashes.SHA256()
+        )
         self.file = directory / f"{name}.pem"
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
@@ -113,13 +113,13 @@ def _host(host: str) -> x509.GeneralName:
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: object) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=1))
     )
