@@ -29,6 +29,15 @@ from gateway.observability.metrics import Counters, Sample, expose
 from gateway.observability.traffic import BUCKET_SECONDS, bucket, recent
 from gateway.settings import Settings, SettingsError
 from gateway.supervisor import PortTakenError, RestartError, Supervisor, accept, taken
+from gateway.tls import (
+    Watched,
+    client_context,
+    following,
+    keep_current,
+    server_context,
+    warn_of_readable_key,
+    watched_server,
+)
 
 INSPECT_AGAIN_SECONDS = 1.0
 _log = structlog.get_logger("portcullis.serve")
@@ -55,8 +64,8 @@ class ControlProcess:
     def __init__(self, settings: Settings) -> None:
         if not settings.signing_key.exists():
             raise StartError(f"there is no signing key {settings.signing_key}: run `portcullis init` first")
-        for provider in settings.providers.values():
-            provider.key()  # one that is missing stops the start here, not in every worker
+        self._counters = Counters()
+        self._tls = _checked(settings, self._counters)  # what is missing stops the start here, not in every worker
         self._settings = settings
         self._redis = EmbeddedRedis(settings.state_dir) if settings.redis.url == "embedded" else None
         self._commands = connect(settings)
@@ -68,7 +77,6 @@ class ControlProcess:
         except (OSError, PortTakenError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             raise StartError(f"proxy.listen {settings.proxy.listen}: {why}") from None
-        self._counters = Counters()
         self._last_offline: list[Sample] = []
         self._background: list[asyncio.Task[Any]] = []
         self._burials: set[asyncio.Task[Any]] = set()
@@ -88,6 +96,8 @@ class ControlProcess:
         await self._inspect_redis()
         self._receipts.start()
         self._background.append(tasks.spawn(Scheduler(self.store, self._receipts).run(), "scheduler"))
+        if self._tls is not None:
+            self._background.append(tasks.spawn(keep_current([self._tls]), "certificates"))
         self._supervisor.start()
         runner, admin = await self._serve_admin()
         try:
@@ -154,7 +164,8 @@ class ControlProcess:
         runner = web.AppRunner(build(context), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         host, _, port = self._settings.admin.listen.rpartition(":")
-        site = web.TCPSite(runner, host.strip("[]"), int(port))
+        secure = None if self._tls is None else following(self._tls)
+        site = web.TCPSite(runner, host.strip("[]"), int(port), ssl_context=secure)
         try:
             await site.start()
         except OSError as error:
@@ -259,6 +270,29 @@ def _terminal() -> bool:
     except OSError:
         return False
     return True
+
+
+def _checked(settings: Settings, counters: Counters) -> Watched | None:
+    """Look at every file and secret that workers will need; the admin listener's TLS.
+
+    Raises:
+        SettingsError: one of them is missing or cannot be used. The message says which, and what to do.
+    """
+    for name, provider in settings.providers.items():
+        place = f"providers.{name}"
+        try:
+            provider.key()
+            provider.egress_proxy()
+        except SettingsError as error:
+            raise SettingsError(f"{place}: {error}") from None
+        client_context(provider.tls, f"{place}.tls")
+        warn_of_readable_key(f"{place}.tls.key", provider.tls.key)
+    for place, tls in (("proxy.tls", settings.proxy.tls), ("admin.tls", settings.admin.tls)):
+        if tls is not None:
+            server_context(tls, place)
+            warn_of_readable_key(f"{place}.key", tls.key)
+    admin = settings.admin.tls
+    return None if admin is None else watched_server(admin, "admin.tls", counters)
 
 
 def state_dir(settings: Settings) -> Path:

@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "identity": {"identity", "policy", "tasks"},
     "observability": {"observability"},
     "settings": set(),
+    "tls": {"settings", "observability.metrics"},
     "tasks": {"errors"},
     "errors": set(),
     "channel": {"tasks"},

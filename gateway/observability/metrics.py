@@ -44,6 +44,12 @@ METRICS: tuple[Definition, ...] = (
         LATENCY_BUCKETS,
     ),
     Definition(_P + "upstream_failures_total", "counter", "Exchanges a provider failed.", ("provider", "cause")),
+    Definition(_P + "upstream_connections", "gauge", "Open connections to a provider.", ("provider",)),
+    Definition(_P + "upstream_queue", "gauge", "Requests that wait for a connection to a provider.", ("provider",)),
+    Definition(_P + "tls_failures_total", "counter", "Handshakes with clients that failed."),
+    Definition(
+        _P + "certificate_reloads_total", "counter", "Changed certificates, loaded or refused.", ("place", "result")
+    ),
     Definition(_P + "late_writes_total", "counter", "Writes that ended after their lease's deadline."),
     Definition(_P + "internal_errors_total", "counter", "Failures of the gateway itself; each closed the door."),
     Definition(_P + "log_lines_dropped_total", "counter", "Request log lines lost because nobody read fast enough."),

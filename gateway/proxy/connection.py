@@ -60,6 +60,7 @@ class ClientConnection(asyncio.Protocol):
         self._writing_paused = False
         self._drained: int | None = None
         self._unflushed: list[Exchange] = []
+        self.peer = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Accept, or close at once where there are too many."""
@@ -69,6 +70,7 @@ class ClientConnection(asyncio.Protocol):
             reset(self.transport)
             return
         self.gate.connections.add(self)
+        self.peer = self.gate.peer(transport)
         self.deadline = self.gate.now() + self.gate.timeouts.head
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -583,6 +583,8 @@ class Exchange:
     # ------------------------------------------------------------------ record
 
     def _end(self) -> None:
+        if self.stage is Stage.CONNECTING and self.provider is not None:
+            self.provider.pool.leave(self)
         self.stage = Stage.ENDED
         self.relay.out.clear()
         self._body.close()

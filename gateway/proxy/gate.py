@@ -30,12 +30,14 @@ from gateway.policy.decision import Deny, Permit, Reason
 from gateway.policy.document import Document
 from gateway.policy.snapshot import Asked, Snapshot
 from gateway.proxy.body import Buffered
+from gateway.proxy.client_address import client_address
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.head import Refused, malformed
 from gateway.proxy.provider import Upstream
 from gateway.proxy.reading import ReadingProcess
 from gateway.proxy.recorder import POLICY_REASONS, Lines, Recorder
+from gateway.proxy.resolver import Resolver
 from gateway.proxy.wire import own_response
 from gateway.settings import Settings
 
@@ -86,12 +88,18 @@ class Gate:
         self.counters = self.recorder.counters
         self.draining = False
         self.swept: Any = lambda: None
-        self.providers = {name: Upstream(name, provider, settings) for name, provider in settings.providers.items()}
+        resolver = Resolver(self.timeouts.dns)
+        self.providers = {
+            name: Upstream(name, provider, settings, resolver, self.counters)
+            for name, provider in settings.providers.items()
+        }
         self._hosts = {
             provider.host.lower().encode(): self.providers[name]
             for name, provider in settings.providers.items()
             if provider.host
         }
+        self._log_addresses = settings.log.client_address
+        self._trusted = settings.proxy.trusted_proxies
         self._loop = asyncio.get_running_loop()
         self._request_prefix = f"req_{secrets.token_hex(6)}"
         self._requests = 0
@@ -229,6 +237,14 @@ class Gate:
         """The gateway itself failed on a request: counted, logged, and the door stays closed."""
         self.counters.add("portcullis_internal_errors_total")
         _log.error("internal_error", exc_info=error)
+
+    def peer(self, transport: asyncio.BaseTransport) -> str:
+        """The address at a connection's other end, if it will be asked for."""
+        return str((transport.get_extra_info("peername") or ("",))[0]) if self._log_addresses else ""
+
+    def client_address(self, peer: str, forwarded_for: bytes) -> dict[str, str]:
+        """The client's address for the request log, where it may be in it."""
+        return {"client": client_address(peer, forwarded_for, self._trusted)} if self._log_addresses else {}
 
     # ------------------------------------------------------------------ revisions and leases
 
@@ -399,4 +415,7 @@ class Gate:
         for name in self.providers:
             mine = sum(1 for exchange in self.in_flight if exchange.provider and exchange.provider.name == name)
             gauges.append(("portcullis_in_flight_requests", (name,), mine))
+            pool = self.providers[name].pool
+            gauges.append(("portcullis_upstream_connections", (name,), len(pool.open)))
+            gauges.append(("portcullis_upstream_queue", (name,), pool.waiting))
         return gauges + self.counters.samples()

@@ -22,7 +22,15 @@ HOP_BY_HOP = frozenset(
 )  # fmt: skip
 """RFC 9110 §7.6.1 and the historical ones: they are about one connection and are never passed on."""
 
-_NOT_FORWARDED = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
+FORWARDING = frozenset(
+    (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto",
+     b"x-forwarded-server", b"x-forwarded-by", b"x-forwarded-prefix", b"x-forwarded-ssl",
+     b"x-forwarded-client-cert", b"x-real-ip", b"x-client-ip", b"x-cluster-client-ip", b"x-original-forwarded-for",
+     b"x-envoy-external-address", b"true-client-ip", b"cf-connecting-ip", b"cf-connecting-ipv6", b"fastly-client-ip")
+)  # fmt: skip
+"""Who the client is and how it came, by its own word or a load balancer's: no provider's business."""
+
+_NOT_FORWARDED = HOP_BY_HOP | FORWARDING | {b"host", b"content-length", b"expect"}
 
 REFUSED = frozenset(
     (b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-model-override",
@@ -63,6 +71,7 @@ class Head:
     gateway_key: bytes | None = None
     on_behalf_of: bytes | None = None
     nominated: frozenset[bytes] = frozenset()
+    forwarded_for: bytes = b""
 
     @property
     def has_body(self) -> bool:
@@ -163,6 +172,10 @@ def _on_behalf_of(head: Head, value: bytes) -> None:
     head.on_behalf_of = value
 
 
+def _forwarded_for(head: Head, value: bytes) -> None:
+    head.forwarded_for = b"%b,%b" % (head.forwarded_for, value) if head.forwarded_for else value
+
+
 def _refuse(_head: Head, _value: bytes) -> None:
     raise malformed("A header that would override method or model is not accepted here.")
 
@@ -175,6 +188,7 @@ _READERS: dict[bytes, Callable[[Head, bytes], None]] = {
     b"content-encoding": _content_encoding,
     b"expect": _expect,
     b"connection": _connection,
+    b"x-forwarded-for": _forwarded_for,
     b"portcullis-key": _gateway_key,
     b"portcullis-on-behalf-of": _on_behalf_of,
     **dict.fromkeys(REFUSED, _refuse),

@@ -124,6 +124,7 @@ def summary(exchange: "Exchange") -> dict[str, Any]:
     line["org"] = caller.facts.org if caller else None
     if exchange.end_user:
         line["end_user"] = exchange.end_user.caller.pseudonym
+    line |= exchange.gate.client_address(exchange.client.peer, exchange.head.forwarded_for)
     if denied is not None:
         line["decision"], line["model"], line["reason"] = "deny", denied.model, denied.reason.value
         line["restriction"], line["order"], line["would_deny"] = denied.restriction, denied.order, None

@@ -18,6 +18,7 @@ import platform
 import resource
 import signal
 import socket
+import ssl
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,9 @@ from gateway.observability.request_log import RequestLog
 from gateway.observability.traffic import bucket, flush
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.gate import LINGER_SECONDS, Gate
+from gateway.proxy.tls import TlsTransport
 from gateway.settings import Settings, load
+from gateway.tls import Watched, keep_current, watched_server
 
 TRAFFIC_SECONDS = 5.0
 SYNC_SECONDS = 10.0
@@ -90,6 +93,8 @@ class Worker:
         self._request_log = RequestLog(_log_fd(settings))
         self._gate = Gate(settings, self._agent.replica, Directory(self._load_caller), self._request_log)
         self._gate.swept = self._agent.swept
+        listener = settings.proxy.tls
+        self._tls = None if listener is None else watched_server(listener, "proxy.tls", self._gate.counters)
 
     async def _load_caller(self, fingerprint: str) -> CallerRecord | None:
         """Look a caller up in Redis. A record that cannot be used is nobody's; a Redis that fails is an ``OSError``."""
@@ -112,6 +117,7 @@ class Worker:
         self._gate.tokens.start()
         self._agent.start(self._gate)
         await self._first_lease()
+        following = tasks.spawn(keep_current(self._contexts()), "certificates")
         flushing = tasks.spawn(self._keep_flushing(), "traffic")
         if not self._leaving.is_set():
             self._gate.sweep()
@@ -120,12 +126,26 @@ class Worker:
         await self._leaving.wait()
         channel.tell("leaving")
         await self._leave()
-        await tasks.cancel(flushing, watching)
+        await tasks.cancel(flushing, following, watching)
         await self._flush_traffic()
         await self._commands.aclose()
         await self._feed.aclose()
         channel.tell("counted", samples=self._samples())
         await channel.close()
+
+    def _connection(self) -> asyncio.BaseProtocol:
+        """A client's connection, with TLS below it where that is asked for."""
+        connection = ClientConnection(self._gate)
+        return connection if self._tls is None else TlsTransport.serve(connection, self._tls.context, self._handshaken)
+
+    def _handshaken(self, error: OSError | None) -> None:
+        if isinstance(error, ssl.SSLError):
+            self._gate.counters.add("portcullis_tls_failures_total")
+
+    def _contexts(self) -> list[Watched]:
+        """Every TLS context of this worker: the listener's and the providers'."""
+        contexts = [self._tls, *(provider.tls for provider in self._gate.providers.values())]
+        return [context for context in contexts if context is not None]
 
     async def _first_lease(self) -> None:
         """Wait for a lease. Without one it refuses with an explanation; but not where another has one still."""
@@ -165,9 +185,7 @@ class Worker:
 
     async def _listen(self, sock: socket.socket) -> asyncio.Server:
         """A listener on a socket that it may close."""
-        return await asyncio.get_running_loop().create_server(
-            lambda: ClientConnection(self._gate), sock=sock, backlog=4096
-        )
+        return await asyncio.get_running_loop().create_server(self._connection, sock=sock, backlog=4096)
 
     def _release(self, slot: int) -> None:
         """Accept nothing more there; what was accepted stays."""

@@ -211,10 +211,7 @@ async def test_a_connection_that_takes_too_long(open_door, connect, monkeypatch)
     async def never(*_: object, **__: object) -> None:
         await asyncio.Event().wait()
 
-    class Loop:
-        create_connection = staticmethod(never)
-
-    monkeypatch.setattr(door.gate.providers["openai"].pool, "_loop", Loop())
+    monkeypatch.setattr(door.gate.providers["openai"].pool._dialler, "open", never)
     refused = await client.ask(post())
     assert (refused.status, refused.reason) == (504, "upstream_timeout")
     assert failures(door) == {"connect_timeout": 1}
@@ -336,7 +333,7 @@ async def test_an_idle_connection_does_not_stay_for_ever(client, provider, door)
 
 
 async def test_a_provider_has_only_so_many_connections(open_door, connect, provider, door):
-    door = await open_door(limits={"upstream_connections": 1})
+    door = await open_door(limits={"upstream_connections": 1, "upstream_queue": 0})
     first, second = await connect(door), await connect(door)
     upstream = await asked(first, provider)
     refused = await second.ask(post())
