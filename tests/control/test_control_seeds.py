@@ -96,16 +96,17 @@ def test_the_demo_knows_of_its_people_what_it_should():
 
 def test_groups_and_terms_say_where_they_are_from():
     document = load(CATALOG, SEEDS / "groups.toml", SEEDS / "terms.toml").document("g")
-    assert set(document.groups) == {"ear-a5", "ear-a6", "ear-d5", "ear-e1", "eu"}
+    assert set(document.groups) == {"ear-a5", "ear-a6", "ear-d5", "ear-e1", "ear-e2", "eu"}
     assert {name: len(group.countries) for name, group in document.groups.items()} == {
         "ear-a5": 37,
         "ear-a6": 8,
         "ear-d5": 26,
         "ear-e1": 3,
+        "ear-e2": 1,
         "eu": 27,
     }
     for group in document.groups.values():
-        assert group.source
+        assert group.source.endswith("; for counsel to confirm")
         assert group.as_of
         assert len(set(group.countries)) == len(group.countries)
     assert document.terms["us-person"].source.startswith("15 CFR 772.1")
