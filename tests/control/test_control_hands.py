@@ -6,6 +6,8 @@ import pytest
 import pytest_asyncio
 from control_harness import APPROVER, OPERATOR, SECOND, Role, start_gate, stop_gate
 
+from gateway.control.bootstrap import appoint
+
 OPERATORS = "/api/v1/operators"
 ORDER = {"authority": "US Department of Commerce", "reference": "BIS-2026-0612"}
 ALONE = {APPROVER: {Role.APPROVER}, OPERATOR: {Role.OPERATOR}}
@@ -180,6 +182,16 @@ async def test_two_second_approvers_at_once_are_not_two(founded):
     assert {answer.status for answer in made} <= {200, 409, 412}
     listed = (await gate.get(OPERATORS))["operators"]
     assert sum("counts_as" not in each for each in listed if each["id"].startswith("p")) <= 1
+
+
+async def test_where_an_approver_is_lost_whoever_has_the_machine_appoints_one(founded):
+    gate = founded
+    await appointed(gate, "second")
+    for name in ("second", "new"):
+        token = await appoint(gate.store, name)
+        assert await decided(gate, await proposed(gate, APPROVER), token) == 200
+        entry = await gate.store.entry((await gate.get(f"{OPERATORS}/{name}"))["changed"])
+        assert (entry.actor, entry.action, entry.subject) == ("host", "operator.appoint", f"operators/{name}")
 
 
 async def test_an_operator_one_appoints_first_is_not_the_second_approver(founded):

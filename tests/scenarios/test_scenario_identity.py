@@ -11,7 +11,7 @@ import anthropic
 import pytest
 from issuing import AUDIENCE, ISSUER, Key, KeyServer, claims, segment, unsigned
 from raw import Raw, ask
-from system import new_system
+from system import System, new_system
 
 MESSAGES = [{"role": "user", "content": "Tell me a story."}]
 KEY, ACME = Key("k1"), Key("acme-1", "Ed25519")
@@ -290,6 +290,17 @@ async def test_what_ends_is_enforced_on_the_streams_it_is_about_and_on_no_others
             assert (await guarded.ask_admin("GET", "/api/v1/models")).json["revision"] == at, name
             going = [*others, *(left for left_name, left in streams.items() if ENDS[left_name][0] == "by a commit")]
             assert not any(each.task.done() for each in going), name
+
+
+async def test_an_approver_is_appointed_with_the_machines_key(guarded):
+    said = await asyncio.to_thread(guarded.run, "appoint", "rescue")
+    assert said.startswith("operator rescue (approver), token shown once:\n")
+    answer = await guarded.ask_admin("GET", "/api/v1/operators/rescue", token=said.split()[-1])
+    assert answer.json["roles"] == ["approver"]
+    elsewhere = {**guarded.env, "PORTCULLIS_STATE_DIR": str(guarded.directory / "elsewhere")}
+    other = System(guarded.directory, elsewhere, guarded.redis_socket)
+    assert "signing" in await asyncio.to_thread(other.run, "appoint", "rescue", code=1)
+    assert "no id" in await asyncio.to_thread(guarded.run, "appoint", "no body", code=1)
 
 
 async def test_neither_metrics_nor_logs_nor_refusals_say_where_somebody_is_from_or_hold_a_secret(guarded):
