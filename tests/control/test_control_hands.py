@@ -103,6 +103,20 @@ async def test_a_token_that_was_replaced_by_another_counts_as_theirs(gate):
     await refused(gate, stolen, APPROVER)
 
 
+@pytest.mark.parametrize("how", ["another token", "made anew"])
+async def test_a_hold_is_not_undone_by_whoever_took_its_makers_token(gate, how):
+    hold = (await gate.post("/api/v1/models/claude-fable-5/offline", {"order": ORDER}))["hold"]
+    if how == "another token":
+        stolen = await replaced(gate, OPERATOR, APPROVER)
+    else:
+        await gate.delete(f"{OPERATORS}/{OPERATOR}", If_Match='"1"')
+        stolen = await appointed(gate, OPERATOR, roles=["operator"])
+    answer = await gate.post(f"/api/v1/holds/{hold}/undo", token=stolen)
+    assert (answer.status, answer.problem) == (403, "forbidden")
+    assert (await gate.post(f"/api/v1/holds/{hold}/release", token=stolen)).status == 202
+    assert await gate.state("claude-fable-5") == "offline"
+
+
 async def test_what_was_proposed_by_a_puppet_stays_ones_own_when_another_takes_its_token(gate):
     puppet = await appointed(gate, "puppet", roles=["operator"])
     change = await proposed(gate, puppet)
