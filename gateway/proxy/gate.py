@@ -262,8 +262,10 @@ class Gate:
         )
 
     def apply(self, snapshot: Snapshot, callers: Iterable[str] | Literal["all"], fresh: Fresh) -> None:
-        """Put a revision into force."""
+        """Put a revision into force; or the same one anew, as something in it has begun or expired."""
         named = None if callers == "all" else set(callers)
+        by_time = self.snapshot is not None and self.snapshot.revision == snapshot.revision
+        cut_before = self.replica.streams_cut
         self.snapshot = snapshot
         self.directory.evict(callers)
         for model in snapshot.offline:  # born at zero, so that the first refusal shows as an increase
@@ -282,6 +284,8 @@ class Gate:
             if any(isinstance(exchange.decide_again(), Deny) for exchange in self._relayed(connection)):
                 connection.reset()
                 self.replica.streams_cut += 1
+        if by_time:  # what time cuts is counted, and is on no revision's receipt
+            self.replica.streams_cut = cut_before
 
     @staticmethod
     def _relayed(connection: ClientConnection) -> list[Exchange]:
@@ -352,10 +356,11 @@ class Gate:
             exchange.sever(decision if isinstance(decision, Deny) else self.stale())
 
     def _sweep_expired(self) -> None:
-        """Judge again those about whom something has just ceased to be known."""
-        now = time()
+        """Judge again those about whom something has just ceased to be known. That is on no revision's receipt."""
+        now, cut_before = time(), self.replica.streams_cut
         for exchange in [exchange for exchange in self.in_flight if exchange.known_until <= now]:
             self._judge(exchange)
+        self.replica.streams_cut = cut_before
 
     def left(self, exchange: Exchange) -> None:
         """An exchange is over."""

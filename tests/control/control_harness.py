@@ -191,7 +191,8 @@ class Gate:
         """A hold as it was placed some time ago."""
         base = await self.store.current()
         hold = Hold(models=(model,), by=by, at=datetime.now(UTC) - ago)
-        document = base.document.edited(holds={**base.document.holds, hold_id: hold})
+        changed = {**base.document.changed, f"holds/{hold_id}": base.rev + 1}
+        document = base.document.edited(holds={**base.document.holds, hold_id: hold}, changed=changed)
         await self.store.commit(base, document, actor=by, action="offline", subject=hold_id)
 
     async def settle(self) -> None:
