@@ -8,7 +8,7 @@ second time changes nothing. Keys are made here and never imported; those that a
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ import orjson
 from aiohttp import StreamReader, web
 from redis.exceptions import RedisError
 
+from gateway import tasks
 from gateway.control.access import Access, authenticate, demand
 from gateway.control.approval import Move
 from gateway.control.changes import ATTEMPTS, JITTER_SECONDS, Change, opened
@@ -26,7 +27,7 @@ from gateway.control.shapes import CallerBody
 from gateway.enforcement.signing import ForgedError
 from gateway.enforcement.store import ConflictError, Current, Edit
 from gateway.identity.pseudonyms import Pseudonyms
-from gateway.identity.records import Attributes, CallerRecord, dump
+from gateway.identity.records import Attributes, CallerRecord
 from gateway.policy.document import Identifier
 
 BATCH = 1000
@@ -111,9 +112,11 @@ async def take(call: Call[Empty]) -> web.Response:
 async def _progress(call: Call[Empty]) -> AsyncIterator[bytes]:
     """A line for each mistake and each batch, and one at the end; without that the import is not complete."""
     stored = unchanged = left_out = 0
+    coming = batches(call.request.content)
+    following = tasks.spawn(_read(coming), "import-read", awaited=True)
     try:
-        async for batch in batches(call.request.content):
-            await asyncio.to_thread(batch.read)
+        while (batch := await following) is not None:
+            following = tasks.spawn(_read(coming), "import-read", awaited=True)  # while this one is proven
             for mistake in batch.mistakes:
                 yield _line(mistake)
             outcome = await _store(call, batch)
@@ -126,6 +129,16 @@ async def _progress(call: Call[Empty]) -> AsyncIterator[bytes]:
         yield _line({"done": False, "error": f"{detail} Batches reported so far are stored; import the file again."})
     else:
         yield _line({"done": True, "stored": stored, "unchanged": unchanged, "left_out": left_out})
+    finally:
+        await tasks.cancel(following)
+
+
+async def _read(coming: AsyncIterator[Batch]) -> Batch | None:
+    """The next batch, its lines read beside the loop."""
+    batch = await anext(coming, None)
+    if batch is not None:
+        await asyncio.to_thread(batch.read)
+    return batch
 
 
 async def batches(content: StreamReader) -> AsyncIterator[Batch]:
@@ -203,22 +216,24 @@ def _sealed(context: Context, base: Current, batch: Batch, found: Sequence[Calle
     records: dict[str, bytes] = {}
     moves, names = [], []
     pseudonyms = Pseudonyms(context.settings.pseudonym_key)
+    revision = base.rev + 1
     for previous, line in zip(found, batch.callers.values(), strict=True):
         record = CallerRecord(
             id=line.id,
             kind=line.kind,
             org=line.org,
-            attributes=Attributes(**line.attributes.model_dump()),
+            attributes=Attributes(**dict(line.attributes)),
             keys=previous.keys if previous else {},
             pseudonym=pseudonyms.of(line.id),
-            changed=previous.changed if previous else base.rev + 1,
+            changed=previous.changed if previous else revision,
         )
-        if record != previous:
-            stamped = record.model_copy(update={"changed": base.rev + 1})
-            records |= store.put_caller(stamped, previous).records
-            names.append(line.id)
-            if previous is not None:  # a new caller is no opening
-                moves.append(Move(previous.caller(), stamped.caller()))
+        if record == previous:
+            continue
+        names.append(line.id)
+        if previous is not None:  # a new caller is no opening
+            record = record.model_copy(update={"changed": revision})
+            moves.append(Move(previous.caller(), record.caller()))
+        records.update(store.put_caller(record, previous).records)
     subject = f"callers: lines {batch.first} to {batch.last}"
     change = Change(action="callers.import", subject=subject, edit=Edit(records, tuple(names)), moves=tuple(moves))
     return change, len(names)
@@ -235,17 +250,14 @@ async def give(call: Call[Empty]) -> web.Response:
 async def _exported(call: Call[Empty]) -> AsyncIterator[bytes]:
     records, last = call.context.store.records, ""
     while names := await records.page("caller", last, BATCH):
-        yield await asyncio.to_thread(_lines, await records.callers(names))
+        yield await asyncio.to_thread(_shown, await records.caller_bodies(names))
         last = names[-1]
 
 
-def _lines(found: Sequence[CallerRecord | None]) -> bytes:
-    return b"".join(_line(_shown(record)) for record in found if record is not None)
-
-
-def _shown(record: CallerRecord) -> dict[str, Any]:
-    shown = orjson.loads(dump(record))
-    return {name: shown[name] for name in _EXPORTED if name in shown}
+def _shown(bodies: Iterator[bytes]) -> bytes:
+    """Records as lines. They are verified here: nearly all of the work."""
+    known = map(orjson.loads, bodies)
+    return b"".join(_line({name: record[name] for name in _EXPORTED if name in record}) for record in known)
 
 
 def _line(value: Any) -> bytes:
