@@ -19,6 +19,7 @@ from gateway.enforcement import scripts
 from gateway.enforcement.connection import FEED_BLOCK_MS, connect
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.receipts import Receipts
+from gateway.enforcement.requirements import Finding, inspect
 from gateway.enforcement.signing import ForgedError, load_signer
 from gateway.enforcement.store import NotInitialisedError, Store
 from gateway.observability.metrics import Counters, Sample, expose
@@ -26,6 +27,7 @@ from gateway.observability.traffic import BUCKET_SECONDS, bucket, recent
 from gateway.settings import Settings
 from gateway.supervisor import Supervisor
 
+INSPECT_AGAIN_SECONDS = 1.0
 _log = structlog.get_logger("portcullis.serve")
 
 
@@ -73,6 +75,7 @@ class ControlProcess:
         if self._redis is not None:
             await self._redis.start()
             self._background.append(tasks.spawn(self._redis.watch(), "redis-watch"))
+        await self._inspect_redis()
         self._receipts.start()
         self._background.append(tasks.spawn(Scheduler(self.store, self._receipts).run(), "scheduler"))
         self._supervisor.start()
@@ -84,6 +87,39 @@ class ControlProcess:
             await self._stop.wait()
         finally:
             await self._leave(runner)
+
+    async def _inspect_redis(self) -> None:
+        """Look at what the server promises. One that does not answer now is looked at when it does.
+
+        Raises:
+            StartError: a receipt could lie.
+        """
+        try:
+            findings = await inspect(self._commands)
+        except (OSError, RedisError) as error:
+            _log.error("redis_unreachable", error=str(error))
+            self._background.append(tasks.spawn(self._inspect_later(), "inspect-redis"))
+            return
+        self._judge_redis(findings)
+
+    async def _inspect_later(self) -> None:
+        while True:
+            await asyncio.sleep(INSPECT_AGAIN_SECONDS)
+            try:
+                self._judge_redis(await inspect(self._commands))
+            except (OSError, RedisError):
+                continue
+            except StartError as error:
+                _log.error("redis_unsafe", error=str(error))
+                self._stop.set()
+            return
+
+    def _judge_redis(self, findings: list[Finding]) -> None:
+        for finding in findings:
+            _log.warning("redis_settings", what=finding.what, found=finding.found, advice=finding.advice)
+        fatal = [str(finding) for finding in findings if finding.fatal]
+        if fatal and self._settings.redis.strict:
+            raise StartError("this Redis can forget what it acknowledged:\n  " + "\n  ".join(fatal))
 
     async def _until_ready(self, admin: str) -> None:
         ready = tasks.spawn(self._supervisor.wait_ready(), "wait-ready")

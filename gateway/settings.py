@@ -119,9 +119,29 @@ class Admin(Section):
 class Redis(Section):
     """Where the policy lives."""
 
-    url: str = Field(default="embedded", description="redis://, rediss://, unix:// or embedded: a private server.")
+    url: str = Field(
+        default="embedded",
+        pattern=r"^(embedded|(redis|rediss|unix|sentinel|sentinels)://\S+)$",
+        description="redis://, rediss:// (TLS), unix://, sentinel://host:port,…/name, or embedded: a private server.",
+    )
+    username: str | None = Field(default=None, description="The control process' user; default: Redis' own.")
     password: SecretStr | None = Field(default=None, description="Instead of writing it into the URL.")
+    replica_username: str | None = Field(default=None, description="The workers' user, which may do less.")
+    replica_password: SecretStr | None = Field(default=None, description="Its password.")
+    sentinel_password: SecretStr | None = Field(default=None, description="The password of the Sentinels.")
+    ca_file: Path | None = Field(
+        default=None, description="Who signs the servers' certificates; default: the system's."
+    )
     prefix: str = Field(default="{pc}", pattern=r"^\{[A-Za-z0-9_-]{1,32}\}$", description="One per gateway.")
+    strict: bool = Field(
+        default=True, description="Whether a server that could forget a revision stops the start, or is only logged."
+    )
+
+    @model_validator(mode="after")
+    def _sentinels_have_a_name(self) -> Self:
+        if self.url.startswith("sentinel") and not re.fullmatch(r"sentinels?://[^/\s]+/[^/\s]+(/\d+)?", self.url):
+            raise ValueError("url: must be sentinel://HOST:PORT,HOST:PORT/NAME, with the name of the primary's group")
+        return self
 
 
 class Provider(Section):

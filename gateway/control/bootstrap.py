@@ -43,9 +43,9 @@ def new_approver() -> tuple[OperatorSeed, str]:
     return OperatorSeed(roles=frozenset({Role.APPROVER}), token=SecretStr(token)), token
 
 
-def _operator(operator_id: str, seed: OperatorSeed) -> OperatorRecord:
+def _operator(operator_id: str, seed: OperatorSeed, *, founder: bool) -> OperatorRecord:
     token = fingerprint(seed.token.get_secret_value())
-    return OperatorRecord(id=operator_id, roles=seed.roles, token_sha256=token, changed=FIRST)
+    return OperatorRecord(id=operator_id, roles=seed.roles, token_sha256=token, founder=founder, changed=FIRST)
 
 
 def _caller(caller_id: str, seed: CallerSeed, pseudonym: str) -> CallerRecord:
@@ -90,8 +90,9 @@ def _people(
 ) -> Edit:
     """The records of operators and callers."""
     edit = Edit()
+    approvers = [name for name, operator in operators.items() if Role.APPROVER in operator.roles]
     for operator_id, operator in operators.items():
-        edit |= store.put_operator(_operator(operator_id, operator), None)
+        edit |= store.put_operator(_operator(operator_id, operator, founder=approvers == [operator_id]), None)
     for caller_id, caller in callers.items():
         edit |= store.put_caller(_caller(caller_id, caller, pseudonym(caller_id)), None)
     return edit

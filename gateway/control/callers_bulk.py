@@ -23,12 +23,11 @@ from gateway.control.changes import ATTEMPTS, JITTER_SECONDS, Change, opened
 from gateway.control.context import Context
 from gateway.control.problems import Problem
 from gateway.control.routing import WAIT, Call, Empty, Route, read_body, read_query
-from gateway.control.shapes import CallerBody
+from gateway.control.shapes import CallerBody, CallerId
 from gateway.enforcement.signing import ForgedError
 from gateway.enforcement.store import ConflictError, Current, Edit
 from gateway.identity.pseudonyms import Pseudonyms
 from gateway.identity.records import Attributes, CallerRecord
-from gateway.policy.document import Identifier
 
 BATCH = 1000
 """Callers in a revision: its log entry names them all, and every replica forgets those it knows."""
@@ -43,7 +42,7 @@ _EXPORTED = ("id", "kind", "org", "attributes")
 class CallerLine(CallerBody):
     """A line of an import."""
 
-    id: Identifier
+    id: CallerId
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from gateway.control.access import Access, demand
 from gateway.control.approval import Move
@@ -15,7 +15,16 @@ from gateway.control.context import Context
 from gateway.control.problems import Conflict, InUse, Malformed, NotFound, Unchanged, mistakes, sentence
 from gateway.control.pseudonyms import pseudonym
 from gateway.control.settling import like, settle
-from gateway.control.shapes import CallerBody, DirectiveBody, GroupBody, InlineOrder, OfflineBody, StateBody, TermBody
+from gateway.control.shapes import (
+    CallerBody,
+    CallerId,
+    DirectiveBody,
+    GroupBody,
+    InlineOrder,
+    OfflineBody,
+    StateBody,
+    TermBody,
+)
 from gateway.enforcement.compiling import beside
 from gateway.enforcement.store import Current
 from gateway.enforcement.store import Edit as Records
@@ -36,6 +45,7 @@ NEXT: Mapping[State, frozenset[State]] = {
 """Which states may follow. What was lifted stays so, as evidence; whoever wants it back makes a new one."""
 
 S = TypeVar("S", bound=Part)
+_CALLER_ID: TypeAdapter[str] = TypeAdapter(CallerId)
 
 
 class EditBody(Part):
@@ -365,6 +375,7 @@ async def _caller(context: Context, base: Current, each: EditBody, path: str) ->
     old = None if previous is None else previous.caller()
     match each.op:
         case "put":
+            _check_caller_id(each.id, path)
             body = read(CallerBody, each.body, path)
             record = CallerRecord(
                 id=each.id,
@@ -385,6 +396,19 @@ async def _caller(context: Context, base: Current, each: EditBody, path: str) ->
             raise NotFound(f"There is no caller {each.id!r}.")
         case _:
             raise Malformed(f"{path}: only directives have a state.")
+
+
+def _check_caller_id(caller_id: str, path: str) -> None:
+    """Refuse an id that a caller may not be registered under.
+
+    Raises:
+        Malformed: it is one of those who come by a token.
+    """
+    try:
+        _CALLER_ID.validate_python(caller_id)
+    except ValidationError as error:
+        found = [{**mistake, "path": f"{path}.id"} for mistake in mistakes(error)]
+        raise Malformed(f"Nobody can be registered as {caller_id}: {found[0]['message']}.", errors=found) from None
 
 
 # ------------------------------------------------------------------------------------------------ who uses what

@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import Field
 from redis.exceptions import RedisError
 
-from gateway.control import edits, proposals
+from gateway.control import edits, operators, proposals
 from gateway.control.access import Access
 from gateway.control.approval import openings
 from gateway.control.changes import Change, apply, change_id, of_edits
@@ -18,7 +18,7 @@ from gateway.control.edits import EditBody, Stamp
 from gateway.control.holds import still_held
 from gateway.control.idempotency import Operation
 from gateway.control.preview import known, preview
-from gateway.control.problems import Conflict, Forbidden
+from gateway.control.problems import Conflict
 from gateway.control.proposals import Fate, Proposal
 from gateway.control.routing import Call, Empty, Parameter, Route, answer
 from gateway.enforcement.compiling import compiled
@@ -184,12 +184,13 @@ async def _others(call: Call[Empty], now: datetime) -> Proposal:
 
     Raises:
         Conflict: it waits for nobody any more.
-        Forbidden: it is one's own.
+        Forbidden: it is one's own, or of somebody who counts as oneself.
     """
-    proposal = await proposals.existing(call.context.store, call.id)
+    store = call.context.store
+    proposal = await proposals.existing(store, call.id)
     proposals.check_waiting(proposal, now)
-    if proposal.by == call.by.id:
-        raise Forbidden(f"{proposal.id} is your own; another approver decides on it.")
+    me = await operators.existing(store, call.by.id)
+    operators.demand_another_hand(me, proposal.by, proposal.hand or proposal.by, proposal.id)
     return proposal
 
 

@@ -84,12 +84,24 @@ class Role(StrEnum):
 
 
 class OperatorRecord(Part):
-    """A person who may use the admin API."""
+    """A person who may use the admin API.
+
+    ``counts_as``: in whose hand this operator is where two people must agree; left out, in their own. ``founder``:
+    the only approver from the start, who has yet to appoint a second. ``own_token``: they replaced it themselves.
+    """
 
     id: Identifier
     roles: frozenset[Role] = Field(min_length=1)
     token_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    counts_as: Identifier | None = None
+    founder: bool = False
+    own_token: bool = False
     changed: int = 0
+
+    @property
+    def hand(self) -> str:
+        """The operator who may hold this one's token; themselves, if nobody else does."""
+        return self.counts_as or self.id
 
 
 def dump(record: Part) -> bytes:

@@ -279,17 +279,31 @@ class Snapshot:
         """The catalog's models that patterns mean today, sorted."""
         return sorted(self._cover(patterns))
 
-    def alternatives(self, caller: Caller, provider: str, model_id: str | None, limit: int = 5) -> list[str]:
-        """Names this caller may use instead at the same provider, of the same capability, the family's first."""
-        key = (caller.facts if self._anonymous else caller, provider, model_id)
+    def alternatives(
+        self,
+        caller: Caller,
+        provider: str,
+        model_id: str | None,
+        limit: int = 5,
+        *,
+        on_behalf_of: Caller | None = None,
+    ) -> list[str]:
+        """Names this caller may use instead at the same provider, of the same capability, the family's first.
+
+        With an end user, what it may use for them.
+        """
+        facts = (caller.facts, on_behalf_of and on_behalf_of.facts)
+        key = (facts if self._anonymous else (caller, on_behalf_of), provider, model_id)
         known = self._alternatives.get(key)
         if known is None:
             if len(self._alternatives) >= MEMO_LIMIT // 16:
                 self._alternatives.clear()
-            known = self._alternatives[key] = self._seek_alternatives(caller, provider, model_id)
+            known = self._alternatives[key] = self._seek_alternatives(caller, provider, model_id, on_behalf_of)
         return known[:limit]
 
-    def _seek_alternatives(self, caller: Caller, provider: str, model_id: str | None) -> list[str]:
+    def _seek_alternatives(
+        self, caller: Caller, provider: str, model_id: str | None, on_behalf_of: Caller | None
+    ) -> list[str]:
         refused = self.document.models.get(model_id or "")
         family = refused.family if refused else None
         capability = refused.capability if refused else "chat"
@@ -298,6 +312,6 @@ class Snapshot:
             name = self.name_at(other_id, provider)
             if other_id == model_id or name is None:
                 continue
-            if isinstance(self.decide(caller, Asked(provider, (name,))), Permit):
+            if isinstance(self.decide(caller, Asked(provider, (name,)), on_behalf_of), Permit):
                 found.append((self.document.models[other_id].family != family, name))
         return [name for _, name in sorted(found)]

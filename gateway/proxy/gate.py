@@ -207,7 +207,9 @@ class Gate:
         document = self.snapshot.document if self.snapshot else None
         alternatives: Sequence[str] = ()
         if self.snapshot and exchange.caller and exchange.provider and deny.reason in POLICY_REASONS:
-            alternatives = self.snapshot.alternatives(exchange.caller, exchange.provider.name, deny.model)
+            alternatives = self.snapshot.alternatives(
+                exchange.caller, exchange.provider.name, deny.model, on_behalf_of=exchange.on_behalf_of
+            )
         return document, dialect, exchange.request_id, alternatives
 
     def fault_response(self, deny: Deny) -> bytes:

@@ -50,8 +50,8 @@ class Worker:
         self._channel_fd = channel_fd
         self._leaving = asyncio.Event()
         self._name = f"{platform.node()}-{group}-{index}"
-        self._commands = connect(settings)
-        self._feed = connect(settings, timeout=FEED_BLOCK_MS / 1000 + 2)
+        self._commands = connect(settings, replica=True)
+        self._feed = connect(settings, timeout=FEED_BLOCK_MS / 1000 + 2, replica=True)
         self._agent = Agent(
             self._name,
             settings.state_dir,

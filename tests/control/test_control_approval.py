@@ -241,6 +241,18 @@ async def test_what_is_known_of_a_caller_does_not_free_it_alone(gate, attributes
         assert list((await gate.get("/api/v1/callers/demo-chen"))["keys"]) == ["seed"]
 
 
+@pytest.mark.parametrize(("days", "status"), [(60, WAITS), (20, DONE), (-1, DONE), (None, WAITS)])
+async def test_what_is_known_of_a_caller_is_known_for_longer_by_two(gate, days, status):
+    def american(until):
+        end = {} if until is None else {"expires": soon(days=until)}
+        return {"kind": "person", "attributes": {"nationality": ["US"], **end}}
+
+    await gate.put("/api/v1/callers/demo-alice", american(30), token=REGISTRAR, If_Match='"1"')
+    await under_order(gate)
+    answer = await gate.put("/api/v1/callers/demo-alice", american(days), token=REGISTRAR, If_Match='"2"')
+    assert answer.status == status, answer.body
+
+
 async def test_a_caller_whom_no_order_denies_is_edited_by_one(gate):
     await under_order(gate)
     changed = {"kind": "person", "attributes": {"nationality": ["US", "CN"]}}

@@ -357,6 +357,14 @@ async def test_when_an_end_users_token_expires_its_stream_is_judged_again(door, 
     assert b"attribute_unknown" in await client.chunk()
 
 
+@pytest.mark.parametrize(("nationality", "instead"), [("FR", ["gpt-5.4-mini"]), ("CN", [])])
+async def test_what_may_be_used_instead_is_for_the_end_user(door, client, nationality, instead):
+    chinese = {**US_ONLY, "models": ["gpt-5.4-mini"], "who": {"nationality": {"any_of": ["CN"]}}}
+    door.apply(directives={"us-only": US_ONLY, "d-2": chinese})
+    refused = await client.ask(post(key="pc-acme-app", headers=(obo(nationalities=[nationality]),)))
+    assert refused.json["error"]["portcullis"]["alternatives"] == instead
+
+
 async def test_availability_is_the_end_users(client):
     for nationality, expected in (("US", True), ("FR", False)):
         answer = await client.ask(get("/availability", obo(nationalities=[nationality]), key="pc-acme-app"))
