@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import show
+from gateway.cli.bulk import caller_export, caller_import
 from gateway.cli.client import DEFAULT_WAIT, segment
 from gateway.cli.exits import Exit, Failure
 from gateway.cli.files import File, put_file
@@ -31,6 +32,8 @@ def add_to(app: typer.Typer) -> None:
     command(callers, "add")(caller_add)
     command(callers, "put")(caller_put)
     command(callers, "remove")(caller_remove)
+    command(callers, "import")(caller_import)
+    command(callers, "export")(caller_export)
     command(keys, "add")(key_add)
     command(keys, "remove")(key_remove)
     command(operators, "list")(operator_list)

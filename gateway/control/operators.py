@@ -52,7 +52,7 @@ async def get(call: Call[Empty]) -> web.Response:
 
 async def everyone(store: Store) -> list[OperatorRecord]:
     """Every operator's record."""
-    found = [await store.records.operator(name) for name in await store.records.names("operator")]
+    found = [await store.records.operator(name) for name in await store.records.page("operator")]
     return [record for record in found if record is not None]
 
 

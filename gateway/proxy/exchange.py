@@ -27,7 +27,7 @@ from gateway.dialects.refusal import refuse
 from gateway.dialects.selectors import HeavyBodyError, MalformedBodyError, Reading
 from gateway.dialects.table import Operation
 from gateway.identity.credentials import CredentialError, gateway_credential
-from gateway.identity.directory import RacedError, Unknown
+from gateway.identity.directory import BusyError, RacedError, Unknown
 from gateway.identity.jose import TokenError, looks_like_token
 from gateway.identity.keys import fingerprint
 from gateway.identity.on_behalf import EndUser
@@ -209,6 +209,9 @@ class Exchange:
             caller = await self.gate.look_up(credential)
         except TokenError as error:
             self.refuse(Deny(Reason.UNAUTHENTICATED, self.gate.revision, message=str(error)))
+            return
+        except BusyError:
+            self.refuse(Deny(Reason.OVERLOADED, self.gate.revision, message="Too many new keys at once. Try again."))
             return
         except (OSError, TimeoutError, RacedError):
             self.refuse(self.gate.stale())

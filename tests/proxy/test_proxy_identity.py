@@ -8,6 +8,7 @@ from issuing import AUDIENCE, ISSUER, Key, KeyServer, claims, unsigned
 from proxy_harness import OK, STREAM, Client, Door, chunked, get, post
 from samples import AT, document
 
+from gateway.identity import directory as directories
 from gateway.identity.keys import fingerprint
 from gateway.identity.records import Attributes, CallerRecord
 from gateway.identity.records import Key as StoredKey
@@ -275,6 +276,21 @@ async def test_a_revision_may_say_until_when_a_person_is_known(door, client, pro
 
 
 # ---------------------------------------------------------------- on behalf of
+
+
+async def test_with_too_many_new_keys_at_once_one_more_is_told_to_come_again(door, client, until, monkeypatch):
+    monkeypatch.setattr(directories, "OUTSTANDING_LOADS", 1)
+    door.hold_loads = asyncio.Event()
+    other = await Client.connect(door.port)
+    other.send(post(key="pc-made-up"))
+    await until(lambda: door.loads)
+    refused = await client.ask(post(key="pc-acme-app"))
+    assert (refused.status, refused.reason) == (503, "overloaded")
+    assert refused.header("retry-after")
+    door.hold_loads.set()
+    assert (await other.message()).status == 401
+    assert door.loads == 1
+    await other.close()
 
 
 async def test_the_end_user_is_judged_and_its_token_goes_no_further(door, client, provider):
