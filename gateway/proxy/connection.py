@@ -135,7 +135,7 @@ class ClientConnection(asyncio.Protocol):
         elif self._reading is not None:
             self._delay(self.gate.timeouts.body)
             if self._head_bytes > self.gate.limits.head_bytes:
-                self._break(malformed("The body's trailers are too large.", 431).deny)
+                self._break(malformed("The body's chunk extensions or trailers are too large.", 431).deny)
         elif not self._writing_paused:
             self.deadline = float("inf")
 
@@ -159,7 +159,7 @@ class ClientConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; after the body it is a trailer, which is dropped."""
         if self._in_head:
-            self._headers.append((name.lower(), value))
+            self._headers.append((name.lower(), value.rstrip(b" \t")))  # RFC 9112 §5.1: blanks around are no value
             if len(self._headers) > self.gate.limits.header_count:
                 raise malformed("Too many headers.", 431)
 
@@ -209,6 +209,7 @@ class ClientConnection(asyncio.Protocol):
         exchange, self._reading = self._reading, None
         self._head_bytes = 0
         if exchange is not None:
+            exchange.head.keep_alive &= self._parser.should_keep_alive()  # a trailer can say close
             exchange.body_complete()
         if len(self._exchanges) > self.gate.limits.pipelined:
             self._pause_reading()
@@ -320,10 +321,10 @@ class ClientConnection(asyncio.Protocol):
         assert self.transport is not None
         if self._fault is not None and exchange.complete and exchange.head.keep_alive:
             self._answer_fault()
-        elif exchange.complete:
+        elif exchange.complete and self._fault is None:
             self.close()
         else:
-            self._linger()
+            self._linger()  # it is still sending
 
     def _break(self, deny: Deny) -> None:
         """What came cannot be read. What came before it is answered first."""
@@ -361,7 +362,10 @@ class ClientConnection(asyncio.Protocol):
             self.reset()
 
     def eof_received(self) -> bool:
-        """The client sends nothing more: it is gone, unless it still waits for the answer to all it sent."""
+        """The client sends nothing more: it is gone, as for nginx and Envoy. What is written still leaves.
+
+        A half-closed client that waits looks like one that has left, and a model that goes on for nobody costs.
+        """
         return False
 
     def close(self) -> None:

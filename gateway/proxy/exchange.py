@@ -35,7 +35,7 @@ from gateway.policy.caller import Caller
 from gateway.policy.decision import Deny, Permit, Reason
 from gateway.policy.snapshot import Asked
 from gateway.proxy.head import HOP_BY_HOP, Head, Refused, malformed
-from gateway.proxy.wire import CHUNKED_END, chunk, own_response, response_head
+from gateway.proxy.wire import CHUNKED_END, CONTINUE, chunk, own_response, response_head
 
 if TYPE_CHECKING:
     from gateway.proxy.connection import ClientConnection
@@ -141,7 +141,10 @@ class Exchange:
 
     def _proceed(self) -> None:
         """When caller and body are both known: what is asked for, whether it may be had, and on its way."""
-        if self.stage is not Stage.WAITING or self.caller is None or not self._body_complete:
+        if self.stage is not Stage.WAITING or self.caller is None:
+            return
+        if not self._body_complete:
+            self._ask_for_body()
             return
         try:
             if self.gate.cached(self._credential) is not self.caller:
@@ -255,8 +258,15 @@ class Exchange:
             raise malformed("Send the body without Content-Encoding.", 415)
         if (head.content_length or 0) > self.gate.limits.body_bytes:
             raise self.gate.too_large()
-        if head.expects_continue and head.version == "1.1" and not self._body_complete:
-            self.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _ask_for_body(self) -> None:
+        """Say once that the body is wanted, to a client that waits for that (RFC 9110 §10.1.1).
+
+        What the head alone refuses, an unknown caller for one, has been refused by now: instead of the 100.
+        """
+        if self.head.expects_continue and self._body_bytes == 0:
+            self.head.expects_continue = False
+            self.client.write(CONTINUE)
 
     # ------------------------------------------------------------------ models
 
@@ -359,7 +369,7 @@ class Exchange:
             return
         self.status = status
         dropped = HOP_BY_HOP
-        framed = status in (204, 304)
+        framed = status in (204, 304)  # RFC 9110 §6.4.1: these have no body, whatever else is said
         for name, value in headers:
             if name == b"content-length":
                 framed = True
