@@ -9,8 +9,7 @@ closed     the gateway ends it, orderly: what it said can be read, also by one w
 waits      the gateway waits for the rest; at the deadline it answers 408 and closes
 =========  =========================================================================================
 
-``nginx`` and ``haproxy`` say why these two answer or forward something else; empty where they do the same.
-The limits are small (``LIMITS``), so that a case can stand at one and just over it.
+Where nginx or HAProxy do something else, ``http_peers`` says why. The limits are small (``LIMITS``), so that a case can stand at one and just over it.
 """
 
 from dataclasses import dataclass
@@ -36,8 +35,6 @@ class Case:
     seen: tuple[bytes, ...] = ()
     end: str = "open"
     says: str = ""
-    nginx: str = ""
-    haproxy: str = ""
 
 
 BODY = b'{"model":"gpt-5.4"}'
@@ -113,8 +110,6 @@ def counted(total: int) -> bytes:
     """A GET with so many headers."""
     return get(*[b"X-%d: y" % n for n in range(total - 2)])
 
-
-NO_POLICY = "It has no operations, callers or body rules: it forwards what is well-formed."
 
 REQUEST_LINES = [
     served("plain POST", post()),

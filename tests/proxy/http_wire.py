@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+import socket
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -16,42 +17,56 @@ PROBED = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nprobe"
 
 
 class Recorder:
-    """An upstream that reads heads and lengths only, keeps the bytes of each request, and answers ``OK``."""
+    """An upstream that reads heads and framing only, keeps the bytes of each request, and answers ``OK``."""
 
     def __init__(self) -> None:
         self.requests: list[bytes] = []
         self.partial: list[bytes] = []
-        self.answer = OK
-        self.open = 0
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.open += 1
-        request = b""
-        try:
-            while True:
-                request = b""
-                request = await reader.readuntil(b"\r\n\r\n")
-                request += await self._body(reader, request)
-                probe = request.startswith(b"GET /openai/v1/probe ")
-                if not probe:
-                    self.requests.append(request)
-                request = b""
-                writer.write(PROBED if probe else self.answer)
-        except (asyncio.IncompleteReadError, ConnectionError) as error:
-            rest = request + getattr(error, "partial", b"")
-            if rest:
-                self.partial.append(rest)
-        finally:
-            self.open -= 1
+        for writer in self._writers:
             writer.close()
+        await until(lambda: not self.open)
+
+    @property
+    def open(self) -> int:
+        """Connections that are served."""
+        return len(self._writers)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, RuntimeError):  # uvloop: closed
+                await self.serve(reader, writer)
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One request after the other."""
+        while True:
+            request = await self._request(reader)
+            probe = request.startswith(b"GET /openai/v1/probe ")
+            if not probe:
+                self.requests.append(request)
+            writer.write(PROBED if probe else OK)
+
+    async def _request(self, reader: asyncio.StreamReader) -> bytes:
+        head = b""
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            return head + await self._body(reader, head)
+        except asyncio.IncompleteReadError as error:
+            if head or error.partial:
+                self.partial.append(head + error.partial)
+            raise
 
     @staticmethod
     async def _body(reader: asyncio.StreamReader, head: bytes) -> bytes:
@@ -72,8 +87,11 @@ async def _chunks(reader: asyncio.StreamReader) -> bytes:
         line = await reader.readuntil(b"\r\n")
         body += line
         size = int(line.split(b";")[0], 16)
-        if size == 0:
-            return body + await reader.readuntil(b"\r\n")
+        while size == 0:  # trailers, and the empty line
+            line = await reader.readuntil(b"\r\n")
+            body += line
+            if line == b"\r\n":
+                return body
         body += await reader.readexactly(size + 2)
 
 
@@ -90,6 +108,11 @@ class Watched(ClientConnection):
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
         self.gone = True
+
+    @property
+    def over(self) -> bool:
+        """Whether the gate takes no further request from it."""
+        return self.gone or self._drained is not None or self.transport.is_closing()
 
     @property
     def in_the_middle(self) -> bool:
@@ -136,57 +159,77 @@ class GateRunner:
         self._server.close()
         await self.door.close()
 
+    async def connect(self) -> tuple[socket.socket, Watched]:
+        """A client's socket, and the gate's end of it."""
+        client = await connected(self.port)
+        await until(lambda: self._made)
+        return client, self._made.pop()
+
     async def run(self, sent: tuple[bytes | None, ...]) -> Outcome:
         """Send, each piece once the gate has read the one before; read the answers; see how it ends."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=2**20)
-        outcome = Outcome()
-        with contextlib.suppress(TimeoutError):
-            outcome.end = "hangs"
-            await asyncio.wait_for(self._send(reader, writer, sent, outcome), PATIENCE)
-        writer.close()
+        outcome = Outcome(end="hangs")
+        client, connection = await self.connect()
+        with client, contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await self._send(client, connection, sent)
+                await self._end(client, connection, outcome)
         outcome.seen = self.recorder.take()
         return outcome
 
-    async def _send(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        sent: tuple[bytes | None, ...],
-        outcome: Outcome,
-    ) -> None:
-        await _until(lambda: self._made)
-        connection = self._made.pop()
-        total = 0
+    async def _send(self, client: socket.socket, connection: Watched, sent: tuple[bytes | None, ...]) -> None:
+        loop, sizes = asyncio.get_running_loop(), [0]
         for piece in sent:
             if piece is None:
-                writer.write_eof()
-                await _until(lambda: connection.gone)
+                client.shutdown(socket.SHUT_WR)
+                await until(lambda: connection.gone)
                 continue
-            total += len(piece)
-            writer.write(piece)
-            await _until(lambda: connection.gone or connection.received >= total)
-        await _until(lambda: connection.settled)
-        await self._ending(connection, reader, writer, outcome)
+            sizes.append(len(piece))
+            await loop.sock_sendall(client, piece)
+            await until(lambda: connection.gone or connection.received >= sum(sizes))
+        await until(lambda: connection.settled)
 
-    async def _ending(
-        self, connection: Watched, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, outcome: Outcome
-    ) -> None:
-        if connection.in_the_middle and connection._drained is None and not connection.gone:
-            outcome.end = "waits"
+    async def _end(self, client: socket.socket, connection: Watched, outcome: Outcome) -> None:
+        if connection.over:
+            end = "closed"
+        elif connection.in_the_middle:
+            end = "waits"
             connection.timed_out()
-            outcome.raw = await reader.read(-1)
-        elif connection.gone or connection._drained is not None or connection.transport.is_closing():
-            outcome.end = "closed"
-            outcome.raw = await reader.read(-1)  # an RST would raise
         else:
-            outcome.end = "open"
-            writer.write(PROBE)
-            outcome.raw = await reader.read(-1)
+            end = "open"
+            await asyncio.get_running_loop().sock_sendall(client, PROBE)
+        outcome.raw, orderly = await read_to_the_end(client)
+        if end == "open":
             begin = outcome.raw.rfind(b"HTTP/1.1 404")
             outcome.raw, outcome.probe = outcome.raw[:begin], outcome.raw[begin:]
+        outcome.end = end if orderly else "reset"
 
 
-async def _until(condition: Any) -> None:
+async def connected(port: int) -> socket.socket:
+    """A socket that can be waited for."""
+    client = socket.socket()
+    client.setblocking(False)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    try:
+        await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
+    except OSError:
+        client.close()
+        raise
+    return client
+
+
+async def read_to_the_end(client: socket.socket) -> tuple[bytes, bool]:
+    """All that comes, and whether the end is an orderly one."""
+    loop, raw = asyncio.get_running_loop(), b""
+    try:
+        while data := await loop.sock_recv(client, 2**16):
+            raw += data
+    except ConnectionError:
+        return raw, False
+    return raw, True
+
+
+async def until(condition: Any) -> None:
+    """Let the gate, which runs on the same loop, go on until something holds."""
     while not condition():
         await asyncio.sleep(0)
 
