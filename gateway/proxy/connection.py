@@ -315,16 +315,20 @@ class ClientConnection(asyncio.Protocol):
             self.transport.resume_reading()
 
     def _finish(self, exchange: Exchange) -> None:
-        """The last exchange of this connection. What the client still sends is read a while, then cut."""
+        """The last exchange of this connection.
+
+        What the client still sends, asked for or not, is read a while and then cut: a close with bytes unread would
+        reset the answer away (RFC 9112 §9.6).
+        """
         while self._exchanges:
             self._exchanges.popleft()
         assert self.transport is not None
         if self._fault is not None and exchange.complete and exchange.head.keep_alive:
             self._answer_fault()
-        elif exchange.complete and self._fault is None:
-            self.close()
+        elif exchange.complete and exchange.head.keep_alive:
+            self.close()  # the process is leaving
         else:
-            self._linger()  # it is still sending
+            self._linger()
 
     def _break(self, deny: Deny) -> None:
         """What came cannot be read. What came before it is answered first."""
@@ -337,7 +341,7 @@ class ClientConnection(asyncio.Protocol):
                 reading.refuse(deny)
                 return
             self._exchanges.remove(reading)
-        if not self._exchanges:
+        if not self._exchanges and self.transport is not None and not self.transport.is_closing():
             self._answer_fault()
 
     def _answer_fault(self) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import re
-import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,8 @@ from http_cases import post
 from http_upstream_cases import LIMITS, PLAIN, PLAINLY, REPLIES, RESET, Relay, Reply
 from http_wire import PROBE, GateRunner, Recorder, answers, read_to_the_end, until
 from proxy_harness import PATIENCE, Door
+
+from gateway.proxy.upstream import reset
 
 
 class Script(Recorder):
@@ -38,10 +39,8 @@ class Script(Recorder):
             for _ in range(3):  # a read of the gate for each piece
                 await asyncio.sleep(0)
             return
-        if piece == RESET:
-            sock = writer.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            writer.transport.abort()
+        if piece == RESET and not writer.is_closing():
+            reset(writer.transport)
         writer.close()
         raise ConnectionResetError
 
@@ -72,11 +71,17 @@ class Runner:
         samples = self.gate.door.gate.counters.samples()
         return {labels[1]: value for name, labels, value in samples if name == "portcullis_upstream_failures_total"}
 
-    async def run(self, reply: Reply) -> Result:
+    async def run_once(self, pieces: tuple[bytes | str, ...]) -> Result:
+        """Any answer that ends with its connection, and nothing after it."""
+        return await self.run(Reply("", pieces), once=True)
+
+    async def run(self, reply: Reply, *, once: bool = False) -> Result:
         result = Result()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 await self._run(reply, result)
+                if not once:
+                    result.after, _ = await self._ask(post(), ())
         return result
 
     async def _run(self, reply: Reply, result: Result) -> None:
@@ -92,7 +97,6 @@ class Runner:
         if not reply.kept:
             await until(lambda: not self.pool.open)
         result.kept = bool(self.pool.open)
-        result.after, _ = await self._ask(post(), ())
 
     async def _ask(self, request: bytes, pieces: tuple[bytes | str, ...]) -> tuple[bytes, str]:
         self.script.next = pieces
