@@ -70,7 +70,7 @@ class Limits(Section):
     """What one request, one connection, one worker may use."""
 
     head_bytes: Count = Field(default=32 * KIB, description="Request line and headers; nginx allows four of 8 KiB.")
-    header_count: Count = Field(default=100, description="Headers in a request, as HAProxy's tune.http.maxhdr.")
+    header_count: Count = Field(default=100, description="Headers in a request or a response, as HAProxy's maxhdr.")
     response_head_bytes: Count = Field(default=64 * KIB, description="Status line and headers of an upstream.")
     body_bytes: Count = Field(default=32 * MIB, description="A request's body; Anthropic and Gemini allow 20 to 32 MB.")
     spool_above: Count = Field(default=MIB, description="A body larger than this waits on disk, not in memory.")

@@ -148,7 +148,7 @@ class ClientConnection(asyncio.Protocol):
         elif self._reading is not None:
             self._delay(self.gate.timeouts.body)
             if self._head_bytes > self.gate.limits.head_bytes:
-                self._break(malformed("The body's trailers are too large.", 431).deny)
+                self._break(malformed("The body's chunk extensions or trailers are too large.", 431).deny)
         elif not self._writing_paused:
             self.deadline = float("inf")
 
@@ -172,7 +172,7 @@ class ClientConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; after the body it is a trailer, which is dropped."""
         if self._in_head:
-            self._headers.append((name.lower(), value))
+            self._headers.append((name.lower(), value.rstrip(b" \t")))  # RFC 9112 §5.1: blanks around are no value
             if len(self._headers) > self.gate.limits.header_count:
                 raise malformed("Too many headers.", 431)
 
@@ -222,6 +222,7 @@ class ClientConnection(asyncio.Protocol):
         exchange, self._reading = self._reading, None
         self._head_bytes = 0
         if exchange is not None:
+            exchange.head.keep_alive &= self._parser.should_keep_alive()  # a trailer can say close
             exchange.body_complete()
         if len(self._exchanges) > self.gate.limits.pipelined:
             self._pause_reading()
@@ -331,14 +332,18 @@ class ClientConnection(asyncio.Protocol):
             self.transport.resume_reading()
 
     def _finish(self, exchange: Exchange) -> None:
-        """The last exchange of this connection. What the client still sends is read a while, then cut."""
+        """The last exchange of this connection.
+
+        What the client still sends, asked for or not, is read a while and then cut: a close with bytes unread would
+        reset the answer away (RFC 9112 §9.6).
+        """
         while self._exchanges:
             self._exchanges.popleft()
         assert self.transport is not None
         if self._fault is not None and exchange.complete and exchange.head.keep_alive:
             self._answer_fault()
-        elif exchange.complete:
-            self.close()
+        elif exchange.complete and exchange.head.keep_alive:
+            self.close()  # the process is leaving
         else:
             self._linger()
 
@@ -353,7 +358,7 @@ class ClientConnection(asyncio.Protocol):
                 reading.refuse(deny)
                 return
             self._exchanges.remove(reading)
-        if not self._exchanges:
+        if not self._exchanges and self.transport is not None and not self.transport.is_closing():
             self._answer_fault()
 
     def _answer_fault(self) -> None:
@@ -378,7 +383,10 @@ class ClientConnection(asyncio.Protocol):
             self.reset()
 
     def eof_received(self) -> bool:
-        """The client sends nothing more: it is gone, unless it still waits for the answer to all it sent."""
+        """The client sends nothing more: it is gone, as for nginx and Envoy. What is written still leaves.
+
+        A half-closed client that waits looks like one that has left, and a model that goes on for nobody costs.
+        """
         return False
 
     def close(self) -> None:

@@ -99,7 +99,7 @@ def read_head(
         path=path.decode("ascii"),
         query=query,
         version=version,
-        keep_alive=keep_alive,
+        keep_alive=keep_alive and version == "1.1",
         forward=[],
     )
     _read_headers(head, headers)
@@ -111,6 +111,8 @@ def read_head(
 def _read_headers(head: Head, headers: list[tuple[bytes, bytes]]) -> None:
     forward = head.forward
     for name, value in headers:
+        if b"_" in name and _means_another(name):
+            raise malformed("A header whose name some servers read as another's is not accepted here.")
         reader = _READERS.get(name)
         if reader is not None:
             reader(head, value)
@@ -120,6 +122,12 @@ def _read_headers(head: Head, headers: list[tuple[bytes, bytes]]) -> None:
         raise malformed("Exactly one Host header is needed.")
     if head.nominated:
         head.forward = [(name, value) for name, value in forward if name not in head.nominated]
+
+
+def _means_another(name: bytes) -> bool:
+    """Whether a server that turns ``-`` into ``_`` (CGI, WSGI, PHP) would take it for a header that counts here."""
+    alias = name.replace(b"_", b"-")
+    return alias in _READERS or alias in HOP_BY_HOP or alias.startswith(b"portcullis-")
 
 
 def _host(head: Head, value: bytes) -> None:
@@ -153,7 +161,10 @@ def _content_encoding(head: Head, value: bytes) -> None:
 
 
 def _expect(head: Head, value: bytes) -> None:
-    head.expects_continue = value.lower() == b"100-continue"
+    """RFC 9110 §10.1.1: 417 for what cannot be met; HTTP/1.0 never gets a 100."""
+    if value.lower() != b"100-continue":
+        raise malformed("The only expectation met here is 100-continue.", 417)
+    head.expects_continue = head.version == "1.1"
 
 
 def _connection(head: Head, value: bytes) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import httptools
 
 from gateway.policy.decision import Reason
+from gateway.proxy.response import TOO_LARGE, UnreadableResponseError, check_interim, read_response
 
 if TYPE_CHECKING:
     from gateway.policy.decision import Permit
@@ -23,7 +24,6 @@ PIECE = 64 * 1024
 """Bytes of a body that are written between two looks at the lease."""
 
 _RESET = struct.pack("ii", 1, 0)
-_NO_BODY = frozenset((204, 205, 304))
 
 
 class Asker(Protocol):
@@ -109,6 +109,9 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         assert permit is not None
         assert self.transport is not None
         self.exchange = exchange
+        if self.transport.is_closing():  # it spoke before it was asked, or left at once: nobody else will tell
+            asyncio.get_running_loop().call_soon(self._fail, "closed")
+            return
         self.deadline = self.pool.now() + self.pool.timeouts.first_byte
         if len(body) <= PIECE:
             self.transport.write(head + body if body else head)
@@ -153,23 +156,24 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._head_bytes += nbytes
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self._done:
-                self._fail("invalid_response")
+                found = error.__context__
+                self._fail(found.cause if isinstance(found, UnreadableResponseError) else "invalid_response")
                 return
             self._keep = False  # something nobody asked for comes after a complete response
         if self._done:
             self._complete()
             return
         if self._head_bytes > self.pool.limits.response_head_bytes:  # a head, or trailers
-            self._fail("response_head_too_large")
+            self._fail(TOO_LARGE)
             return
         exchange.response_read()
 
     def on_message_begin(self) -> None:
         """A response begins; a second one on the same read belongs to nobody."""
         if self._done:
-            raise httptools.HttpParserError("a second response")
+            raise UnreadableResponseError("a second response")
 
     def on_status(self, reason: bytes) -> None:
         """The reason phrase, possibly in pieces."""
@@ -178,21 +182,24 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; after the body it is a trailer, which is not passed on."""
         if self._in_head:
-            self._headers.append((name.lower(), value))
+            self._headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        """The head is complete; an interim response is swallowed."""
+        """The head is complete; an interim response is swallowed.
+
+        Raises:
+            UnreadableResponseError: it can be read in more than one way. The parser wraps it in one of its errors.
+        """
         status = self._parser.get_status_code()
         headers, self._headers = self._headers, []
         reason, self._reason = self._reason, b""
         if status < 200:
-            if status == 101:
-                raise httptools.HttpParserError("nobody asked to switch protocols")
+            check_interim(status, headers)
             return
+        version = self._parser.get_http_version()
+        headers, framed = read_response(status, version, reason, headers, self.pool.limits)
         self._in_head = False
         self._head_bytes = 0
-        names = {name for name, _ in headers}
-        framed = b"content-length" in names or b"transfer-encoding" in names or status in _NO_BODY
         self._until_close = not framed
         self._keep = framed and self._parser.should_keep_alive()
         if self.exchange is not None:
@@ -207,12 +214,13 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def on_message_complete(self) -> None:
         """The response is complete, unless it was an interim one."""
         self._done = not self._in_head
+        self._keep = self._keep and self._parser.should_keep_alive()  # a trailer can say close
 
     def _complete(self) -> None:
         """Hand the connection back, then let the exchange end: it may start the next one."""
         exchange, self.exchange = self.exchange, None
         reusable = self._keep and self._is_sent()
-        self._done, self._in_head, self._body = False, True, None
+        self._done, self._in_head, self._body, self._head_bytes = False, True, None, 0
         if reusable:
             self.go_on()
             self.reused = True

@@ -464,6 +464,34 @@ async def test_a_client_that_leaves_ends_the_providers_work(client, provider, do
     assert not door.gate.in_flight
 
 
+async def test_a_client_that_half_closes_has_left(client, provider, door, until):
+    """As for nginx and Envoy: one that waits looks like one that is gone, and a model that goes on for nobody costs."""
+    client.send(post())
+    upstream = await provider.accept()
+    await upstream.message()
+    client.eof()
+    assert await upstream.is_reset()
+    await client.ends()
+    assert [line["status"] for line in door.lines] == [499]
+
+
+async def test_a_last_answer_survives_what_the_client_sends_behind_it(client, door, until):
+    """RFC 9112 §9.6: a close with bytes unread would reset the answer away."""
+    client.send(get("/nowhere", "Connection: close"))
+    await until(lambda: any(connection._drained is not None for connection in door.gate.connections))
+    client.send(get("/nowhere") * 100)
+    assert (await client.message()).status == 404
+    await client.ends()
+    assert len(door.lines) == 1
+
+
+async def test_no_100_continue_for_a_caller_that_nobody_knows(client, door):
+    request = post(key="pc-mallory", headers=("Expect: 100-continue",))
+    client.send(request.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
+    refused = await client.message()
+    assert (refused.status, refused.header("connection")) == (401, "close")
+
+
 async def test_a_client_that_leaves_while_it_waits_for_a_connection(door, connect, provider, until, monkeypatch):
     pool = door.gate.providers["openai"].pool
     waiting, really_connect = [], pool.connect
