@@ -4,7 +4,7 @@ One core for the proxy, loopback only, all contenders started together and measu
 in another order; figures are medians, ratios are to Envoy of the same round. Results: stdout and ``build/bench/``.
 
     --quick              one short round of the main workloads
-    --only WORD          workloads and contenders whose name has this word (may be given again)
+    --only WORD          a workload, by its name or a part of it, or a contender, by its name (may be given again)
     --seconds N --rounds N
 """
 
@@ -103,8 +103,10 @@ def _site() -> Iterator[Site]:
 
 
 def chosen_workloads(only: Sequence[str], *, quick: bool) -> list[Workload]:
-    """The rows to run: those that ``only`` names, or all, or the quick ones."""
-    named = [workload for workload in WORKLOADS if any(word in workload.name for word in only)]
+    """The rows to run: those that ``only`` names, whole or by a part that is no row's whole name; else all or the quick."""
+    exact = {workload.name for workload in WORKLOADS} & set(only)
+    words = [word for word in only if word not in exact]
+    named = [each for each in WORKLOADS if each.name in exact or any(word in each.name for word in words)]
     return named or [workload for workload in WORKLOADS if workload.quick or not quick]
 
 
