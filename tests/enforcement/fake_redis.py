@@ -6,7 +6,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -77,12 +77,13 @@ class State:
 
 
 class FakeServer:
-    """One primary. ``guards`` can be removed one by one, to see what they are for."""
+    """One primary. ``guards`` of its scripts can be removed one by one, to see what they are for."""
+
+    guards: ClassVar[frozenset[str]] = frozenset({"hash", "tombstone"})
 
     def __init__(self) -> None:
         self.state = State()
         self.down = False
-        self.guards = {"hash", "tombstone"}
         self.on_script: Callable[[str, list[bytes], list[bytes], Any], None] = lambda *_: None
         self._scripts: dict[str, tuple[str, Callable[[list[bytes], list[bytes]], Any]]] = {
             scripts.COMMIT: ("commit", self._commit),
@@ -238,6 +239,7 @@ WEATHERS = {
     "deaf": Weather(answers_lost=1.0),
     "doubling": Weather(slowest=0.8, doubled=0.7),
     "crossed": Weather(slowest=0.6, crossed=True),
+    "late": Weather(slowest=8.0),
     "cut": Weather(cut=True),
 }
 

@@ -32,7 +32,7 @@ from gateway.enforcement.agent import Agent
 from gateway.enforcement.entry import Position, read_entry
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.memory import Remembered
-from gateway.enforcement.receipts import Receipt, Receipts
+from gateway.enforcement.receipts import Basis, Receipt, Receipts
 from gateway.enforcement.records import open_document
 from gateway.enforcement.scripts import LEAVE
 from gateway.enforcement.signing import ForgedError, Signer
@@ -68,6 +68,7 @@ SETTINGS = Settings(state_dir=Path("/nowhere"), providers={"openai": PROVIDER})
 LOAD = lru_cache(maxsize=256)(records_module.load)
 MARK = re.compile(rb"~(\d+)~")
 TRIES = 8
+LONGEST_CALL = 3.0
 
 
 def first_document() -> Document:
@@ -108,6 +109,7 @@ class Node:
     snapshot: Snapshot
     callers: dict[str, Caller | None]
     lost: bool = False
+    absent_since: float | None = None
 
     def denial(self, caller: str, model: str) -> Deny | None:
         """Why this revision denies it, if it does."""
@@ -197,24 +199,27 @@ class Judge:
         record = CallerRecord.model_validate_json(SIGNER.unseal("caller", name, sealed))
         return record.caller() if record.holds(fingerprint(f"pc-{name}")) else None
 
-    def lose(self, state: State, renewals: int) -> None:
+    def lose(self, state: State, renewals: int, now: float) -> None:
         """Redis stands somewhere else now: at ``state``, when so many renewals had been executed."""
         current = state.hashes.get(KEYS.cur.encode(), {}).get(b"hash", b"").decode()
         kept = set(self.by_hash[current].chain()) if current in self.by_hash else set()
         for node in self.nodes:
             node.lost = node.lost or node not in kept
+            node.absent_since = None if node in kept else node.absent_since or now
         self.lost_renewals.update(self.renewals[renewals:])
         self.left.clear()
 
     # ---------------------------------------------------------------- what receipts say
 
-    def said(self, receipt: Receipt) -> None:
+    def said(self, receipt: Receipt, now: float) -> None:
         self.bases[str(receipt.basis)] = self.bases.get(str(receipt.basis), 0) + 1
         if not receipt.view()["enforced"]:
             return
         if not receipt.members:
             raise Violation(f"revision {receipt.revision} is said to be enforced by nobody")
         node = self.by_hash[receipt.committed.entry.hash]
+        if receipt.basis is Basis.ALL_ACKED and node.absent_since is not None and node.absent_since < now - LONGEST_CALL:
+            raise Violation(f"Redis does not have revision {receipt.revision}, of which the receipt says enforced")
         self.enforced.append((node, receipt))
 
     # ---------------------------------------------------------------- what is written
@@ -387,8 +392,8 @@ class ReplicaProc:
         self._leases: dict[float, str] = {}
         self.proc.context.copy().run(self._start)
         self.known: set[Node] = set()
-        if (remembered := self.agent.replica.remembered) is not None:
-            self._learn(remembered)
+        if (remembered := world.disks.get(f"/{machine}")) is not None:
+            self._learn(remembered.entry.position)
 
     def _start(self) -> None:
         lines = self.world.lines
@@ -625,7 +630,7 @@ class World:
 
         def closed(receipt: Receipt, basis: Any, at: float) -> None:
             close(receipt, basis, at)
-            self._guarded(self.judge.said, receipt)
+            self._guarded(self.judge.said, receipt, self.loop.now)
             self.loop.after(0.0, self.speak)
             self.loop.after(0.003, self.speak)
 
@@ -823,7 +828,7 @@ class World:
     def fall_back(self, saved: Saved | None) -> None:
         """Redis comes back empty, or as it was."""
         self.server.state = State() if saved is None else saved.state.copy()
-        self.judge.lose(self.server.state, 0 if saved is None else saved.renewals)
+        self.judge.lose(self.server.state, 0 if saved is None else saved.renewals, self.loop.now)
         self.lines.break_all()
 
     def restart_redis(self) -> None:
@@ -837,8 +842,7 @@ class World:
 
     def finish(self) -> None:
         """Let go of every process."""
-        for proc in (*(r.proc for r in self.all_replicas()), *(c.proc for c in self.controls)):
-            proc.dead = True
+        self.loop.close()
         self._stack.close()
 
 

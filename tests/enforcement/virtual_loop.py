@@ -58,6 +58,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._ready: deque[asyncio.Handle] = deque()
         self._timers: list[tuple[float, int, Proc, asyncio.Handle]] = []
         self._order = itertools.count()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._held_up: set[Proc] = set()
+        self._closing = False
 
     # ------------------------------------------------------------------ what asyncio asks of a loop
 
@@ -93,7 +96,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return asyncio.Future(loop=self)
 
     def create_task(self, coro: Coroutine[Any, Any, Any], *, name: Any = None, context: Any = None) -> Any:
-        return asyncio.Task(coro, loop=self, name=name, context=context)
+        task = asyncio.Task(coro, loop=self, name=name, context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         self.errors.append(context)
@@ -153,6 +159,21 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                     return
         raise AssertionError("the loop never rests")
 
+    def close(self) -> None:
+        """End every task, also those of processes that are dead or paused."""
+        self._closing = True
+        self._timers.clear()
+        for proc in self._held_up:
+            self._ready.extend(proc.held)
+            proc.held = []
+        for _ in range(10):
+            for task in list(self._tasks):
+                task.cancel()
+            self.settle()
+            if not self._tasks:
+                return
+        raise AssertionError(f"tasks that never end: {self._tasks}")
+
     def go_on(self, proc: Proc) -> None:
         """Continue a paused process: first what its sockets have, then its timers."""
         if proc.suspended_at is not None:
@@ -169,7 +190,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def _due(self, proc: Proc, handle: asyncio.Handle) -> None:
         if handle.cancelled() or proc.dead:
-            return
+            return  # a process that is dead has no use for time
         if isinstance(handle, asyncio.TimerHandle) and proc.monotonic(self.now) < handle.when() - 1e-7:
             if proc.suspended_at is None:
                 self._push(handle, proc)  # the clock stood in the meantime
@@ -182,10 +203,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         if handle.cancelled():
             return
         proc = handle._context.get(PROC, WORLD)
-        if proc.dead:
-            return
-        if proc.paused:
+        if (proc.dead or proc.paused) and not self._closing:
             proc.held.append(handle)
+            self._held_up.add(proc)
         else:
             handle._run()
 
