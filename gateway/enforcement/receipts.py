@@ -6,7 +6,7 @@ granted before it has run out. With no replica at all there is nothing to prove:
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -19,6 +19,7 @@ from gateway import tasks
 from gateway.enforcement import lease, scripts
 from gateway.enforcement.connection import FEED_BLOCK_MS, Client
 from gateway.enforcement.entry import Position
+from gateway.enforcement.orphans import Orphans
 from gateway.enforcement.replica import reads_as_finishing
 from gateway.enforcement.signing import ForgedError
 from gateway.enforcement.store import Committed, Current, NotInitialisedError, Store
@@ -168,12 +169,17 @@ class Receipts:
         self._tasks: list[asyncio.Task[Any]] = []
         self._heard = asyncio.Event()
         self._watched: dict[str, tuple[bytes, float]] = {}
+        self._orphans = Orphans(store)
         self._reached: dict[int, tuple[Position, float]] = {}
         self._durations: list[tuple[Basis, float]] = []
 
     def start(self) -> None:
         """Begin to listen."""
-        self._tasks = [tasks.spawn(self._listen(), "receipts-acks"), tasks.spawn(self._prune(), "receipts-prune")]
+        self._tasks = [
+            tasks.spawn(self._listen(), "receipts-acks"),
+            tasks.spawn(self._every_second(self._prune_once), "receipts-prune"),
+            tasks.spawn(self._every_second(self._complete_orphans), "receipts-orphans"),
+        ]
 
     async def stop(self) -> None:
         """Listen no more."""
@@ -181,8 +187,9 @@ class Receipts:
 
     def open(self, committed: Committed, models: list[str], hold: str | None = None) -> Receipt:
         """Begin to prove a revision, once; it goes on whether or not anybody waits."""
-        if (known := self._open.get(committed.entry.rev)) is not None:
-            return known
+        known = self._open.get(committed.entry.rev)
+        if known is not None and known.committed.entry.hash == committed.entry.hash:
+            return known  # by the hash: after a loss another revision may have the same number
         receipt = Receipt(
             gateway=committed.current.document.gateway,
             committed=committed,
@@ -229,7 +236,8 @@ class Receipts:
             await self._record(receipt)
             receipt.done.set()
         finally:
-            self._open.pop(receipt.revision, None)
+            if self._open.get(receipt.revision) is receipt:
+                del self._open[receipt.revision]
 
     async def _reach_back(self, receipt: Receipt) -> None:
         """Find out how long leases may last: a member that missed revisions may hold one of an earlier one's length.
@@ -322,18 +330,25 @@ class Receipts:
                 last = None
                 await asyncio.sleep(0.2)
 
-    # ------------------------------------------------------------------ ghosts
+    # ------------------------------------------------------------------ orphans, ghosts
 
-    async def _prune(self) -> None:
-        """Close members that have not renewed for as long as a lease can last: by Friday they are gone."""
+    async def _every_second(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Whatever Redis is or says now, a second later it may be better."""
         while True:
             await asyncio.sleep(1.0)
             try:
-                await self._prune_once()
+                await work()
             except (RedisError, OSError, TimeoutError, ValueError, NotInitialisedError, ForgedError) as error:
-                _log.debug("prune_failed", error=str(error))
+                _log.debug("not_now", error=str(error))
+
+    async def _complete_orphans(self) -> None:
+        """Prove what another control process committed and did not live to prove."""
+        for committed, models in await self._orphans.due(set(self._open)):
+            _log.warning("receipt_taken_over", revision=committed.entry.rev)
+            self.open(committed, models)
 
     async def _prune_once(self) -> None:
+        """Close members that have not renewed for as long as a lease can last: by Friday they are gone."""
         stored: dict[bytes, bytes] = await self._store.redis.hgetall(self._store.keys.replicas)
         current = await self._store.current()
         now = lease.now()

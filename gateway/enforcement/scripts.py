@@ -94,9 +94,11 @@ return 1
 """
 
 RECORD = """
--- KEYS: receipts evidence   ARGV: rev view sealed. A revision has one receipt, whoever completes it.
+-- KEYS: receipts evidence   ARGV: rev view sealed
+-- A revision has one receipt, whoever completes it; a lost one makes way for the next of its number.
 if redis.replicate_commands then redis.replicate_commands() end
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return 0 end
+local was = redis.call('HGET', KEYS[1], ARGV[1])
+if was and cjson.decode(was).basis ~= 'lost' then return 0 end
 redis.call('XADD', KEYS[2], '*', 'kind', 'receipt', 'sealed', ARGV[3])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1

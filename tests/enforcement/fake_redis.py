@@ -212,7 +212,8 @@ class FakeServer:
     def _record(self, keys: list[bytes], args: list[bytes]) -> int:
         receipts, evidence = keys
         rev, view, sealed = args
-        if rev in self.state.hash_at(receipts):
+        was = self.state.hash_at(receipts).get(rev)
+        if was is not None and orjson.loads(was).get("basis") != "lost":
             return 0
         self.state.hash_at(receipts)[rev] = view
         self.state.xadd(evidence, b"*", {b"kind": b"receipt", b"sealed": sealed})
@@ -259,11 +260,14 @@ class Lines:
         """The server is another process now: whoever waited for news hears nothing any more."""
         self._waiting.clear()
 
-    async def call(self, machine: str, execute: Callable[[State], Any], seconds: float, *, renewal: bool = False) -> Any:
+    async def call(
+        self, machine: str, execute: Callable[[State], Any], seconds: float, *, renewal: bool = False
+    ) -> Any:
         """One command: there, executed, and back, or not."""
         loop, weather = self.loop, self.weather.get(machine, WEATHERS["fair"])
         answered = loop.create_future()
-        if renewal and weather.crossed and self._crossed.get(machine):
+        renewal = renewal and weather.crossed
+        if renewal and self._crossed.get(machine):
             late = self._crossed[machine].pop(0)
             loop.after(0.01, self._answer, answered, late)
         times = 2 if self._random.random() < weather.doubled else 1
@@ -308,7 +312,7 @@ class Lines:
         self.loop.after(self._delay(weather), self._deliver, machine, answered, found, renewal)
 
     def _deliver(self, machine: str, answered: Any, found: Any, renewal: bool) -> None:
-        if answered.done() and renewal and self.weather.get(machine, WEATHERS["fair"]).crossed:
+        if answered.done() and renewal:  # it stays in the connection, for whoever reads next
             self._crossed.setdefault(machine, []).append(found)
         self._answer(answered, found)
 
@@ -376,7 +380,9 @@ class FakeClient:
         )
 
     async def hdel(self, key: str, name: str) -> int:
-        return await self._call(lambda state: int(state.hashes.get(as_bytes(key), {}).pop(as_bytes(name), None) is not None))
+        return await self._call(
+            lambda state: int(state.hashes.get(as_bytes(key), {}).pop(as_bytes(name), None) is not None)
+        )
 
     async def xrange(self, key: str, min: str = "-", max: str = "+", count: int | None = None) -> list[Any]:  # noqa: A002
         low = (0, 0) if min == "-" else read_id(min)

@@ -159,6 +159,38 @@ class Gateway(RuleBasedStateMachine):
                 world.restart(machine)
         world.advance(2.0)
 
+    @precondition(lambda self: self.mix & {"weather", "pauses"} and self.mix & {"policy", "callers"})
+    @rule(
+        machine=machines, model=models, before=st.sampled_from(sorted(WEATHERS)), after=st.sampled_from(sorted(WEATHERS)),
+        still=st.sampled_from((None, False, True)), seconds=st.sampled_from((0.3, 2.5, 6.0)), lead=st.sampled_from((0.0, 1.2)),
+    )  # fmt: skip
+    def a_kill_while_a_worker_is_in_trouble(
+        self, machine: str, model: str, before: str, after: str, still: bool | None, seconds: float, lead: float
+    ) -> None:
+        world = self._step()
+        if "weather" in self.mix:
+            world.weather(machine, before)
+        for one in world.replicas:
+            world.request(one, "alice", model)
+        world.advance(0.5 + lead)
+        if still is not None and "pauses" in self.mix:
+            world.pause(machine, suspend=still)
+        if "policy" in self.mix:
+            world.offline(model)
+        else:
+            world.caller("alice", None)
+        world.advance(seconds)
+        if "weather" in self.mix:
+            world.weather(machine, after)
+        world.go_on()
+        for _ in range(3):
+            world.request(machine, "alice", model)
+            world.advance(0.4)
+        if "policy" in self.mix:
+            world.online(model)
+        else:
+            world.caller("alice", "US")
+
     # ---------------------------------------------------------------- processes
 
     @family("pauses")
@@ -220,6 +252,30 @@ class Gateway(RuleBasedStateMachine):
         world = self._step()
         if world.saved:
             world.fall_back(world.saved[min(back, len(world.saved) - 1)])
+
+    @precondition(lambda self: {"lineages", "policy"} <= self.mix)
+    @rule(model=models, name=callers, lead=st.sampled_from((0.0, 0.3, 1.5)), again=st.booleans())
+    def redis_falls_back_and_goes_another_way(self, model: str, name: str, lead: float, again: bool) -> None:
+        world = self._step()
+        world.online(model)
+        for machine in world.replicas:
+            world.request(machine, name, model)
+        world.advance(1.3)
+        world.save()
+        world.online(model)
+        world.advance(lead)
+        world.fall_back(world.saved[-1])
+        if "callers" in self.mix:
+            world.caller(name, None)
+            world.advance(0.02)
+        if again or "callers" not in self.mix:
+            world.offline(model)
+        else:
+            world.online(model)
+        world.advance(1.5)
+        world.request("r0", name, model)
+        world.advance(0.4)
+        world.caller(name, "US")
 
     @family("lineages")
     @rule(restored=st.booleans())

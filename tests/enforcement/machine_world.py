@@ -36,7 +36,14 @@ from gateway.enforcement.receipts import Basis, Receipt, Receipts
 from gateway.enforcement.records import open_document
 from gateway.enforcement.scripts import LEAVE
 from gateway.enforcement.signing import ForgedError, Signer
-from gateway.enforcement.store import AlreadyInitialisedError, Committed, ConflictError, Edit, NotInitialisedError, Store
+from gateway.enforcement.store import (
+    AlreadyInitialisedError,
+    Committed,
+    ConflictError,
+    Edit,
+    NotInitialisedError,
+    Store,
+)
 from gateway.identity.directory import Directory
 from gateway.identity.keys import fingerprint
 from gateway.identity.records import Attributes, CallerRecord, Key
@@ -81,7 +88,12 @@ def first_document() -> Document:
         "models": ["m-default"], "who": {"nationality": {"any_of": ["CN"]}}, "state": "in_force", "by": "op", "at": AT,
     }  # fmt: skip
     return Document.model_validate(
-        {"gateway": "test", "models": models, "max_stale": {"default": 4, "controlled": 2}, "directives": {"d": directive}}
+        {
+            "gateway": "test",
+            "models": models,
+            "max_stale": {"default": 4, "controlled": 2},
+            "directives": {"d": directive},
+        }
     )
 
 
@@ -218,7 +230,11 @@ class Judge:
         if not receipt.members:
             raise Violation(f"revision {receipt.revision} is said to be enforced by nobody")
         node = self.by_hash[receipt.committed.entry.hash]
-        if receipt.basis is Basis.ALL_ACKED and node.absent_since is not None and node.absent_since < now - LONGEST_CALL:
+        if (
+            receipt.basis is Basis.ALL_ACKED
+            and node.absent_since is not None
+            and node.absent_since < now - LONGEST_CALL
+        ):
             raise Violation(f"Redis does not have revision {receipt.revision}, of which the receipt says enforced")
         self.enforced.append((node, receipt))
 
@@ -358,7 +374,11 @@ class Provider:
         """The next piece of an answer."""
         if self.mark is None or self.thinks:
             return
-        head = b"" if self.begun else b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        head = (
+            b""
+            if self.begun
+            else b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
         self.begun = True
         self._send(head + b"%x\r\ndata: ~%b~\n\n\r\n" % (len(self.mark) + 10, self.mark))
 
@@ -500,7 +520,9 @@ class ControlProc:
         task = loop.create_task(work, context=context)
         self.world.calls.append(task)
 
-    async def change(self, compose: Callable[[Document], tuple[Document | None, list[str]]], edit: Edit | None = None) -> None:
+    async def change(
+        self, compose: Callable[[Document], tuple[Document | None, list[str]]], edit: Edit | None = None
+    ) -> None:
         """Commit an edit and open its receipt, as ``control.changes`` does; a lost answer is asked for again."""
         op_id = f"op-{self.world.number()}"
         for _ in range(TRIES):
@@ -794,7 +816,9 @@ class World:
 
     # ---------------------------------------------------------------- what operators do
 
-    def change(self, compose: Callable[[Document], tuple[Document | None, list[str]]], edit: Edit | None = None) -> None:
+    def change(
+        self, compose: Callable[[Document], tuple[Document | None, list[str]]], edit: Edit | None = None
+    ) -> None:
         with self.loop.running():
             self.control().begin(self.control().change(compose, edit))
 
@@ -848,4 +872,3 @@ class World:
 
 def _drop(*_: Any) -> Any:
     raise structlog.DropEvent
-

@@ -28,7 +28,7 @@ from gateway.identity.directory import Directory
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.gate import Gate
 
-EXAMPLES = 400
+EXAMPLES = 60
 Patch = AbstractContextManager[Any]
 
 
@@ -54,7 +54,9 @@ def both(*patches: Patch) -> Iterator[None]:
 
 
 def any_nonce() -> Patch:
-    return replaced(Replica, "answered", lambda real, self, renewal, status, _: real(self, renewal, status, renewal.nonce))
+    return replaced(
+        Replica, "answered", lambda real, self, renewal, status, _: real(self, renewal, status, renewal.nonce)
+    )
 
 
 def a_lease_from_when_the_answer_came() -> Patch:
@@ -119,15 +121,11 @@ def no_look_at_what_waits_for_slow_clients() -> Patch:
 
 
 def applied_after_it_was_acknowledged() -> Patch:
-    return replaced(
-        Gate, "apply", lambda real, *args: asyncio.get_running_loop().call_later(0.5, real, *args)
-    )
+    return replaced(Gate, "apply", lambda real, *args: asyncio.get_running_loop().call_later(0.5, real, *args))
 
 
 def evicted_after_it_was_acknowledged() -> Patch:
-    return replaced(
-        Directory, "evict", lambda real, *args: asyncio.get_running_loop().call_later(1.0, real, *args)
-    )
+    return replaced(Directory, "evict", lambda real, *args: asyncio.get_running_loop().call_later(1.0, real, *args))
 
 
 def loads_that_raced_an_eviction_are_kept() -> Patch:
