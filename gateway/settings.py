@@ -73,9 +73,14 @@ class Limits(Section):
     header_count: Count = Field(default=100, description="Headers in a request or a response, as HAProxy's maxhdr.")
     response_head_bytes: Count = Field(default=64 * KIB, description="Status line and headers of an upstream.")
     body_bytes: Count = Field(default=32 * MIB, description="A request's body; Anthropic and Gemini allow 20 to 32 MB.")
+    body_bytes_per_second: Count = Field(
+        default=500, description="The least a body may bring on average, after its timeout; Apache's MinRate."
+    )
     spool_above: Count = Field(default=MIB, description="A body larger than this waits on disk, not in memory.")
     buffered_bytes: Count = Field(default=1024 * MIB, description="Bodies that a worker keeps, in memory and on disk.")
-    buffered_bytes_per_caller: Count = Field(default=256 * MIB, description="The same, of one caller.")
+    buffered_bytes_per_caller: Count = Field(
+        default=256 * MIB, description="The same, of one caller; and no more than is free, fourfold."
+    )
     connections: Count = Field(default=10_000, description="Client connections per worker; more are closed at once.")
     upstream_connections: Count = Field(default=5_000, description="Connections per worker to one provider.")
     upstream_queue: int = Field(

@@ -52,6 +52,8 @@ class ClientConnection(asyncio.Protocol):
         self._reading: Exchange | None = None
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._pieces: list[bytes] = []
+        self._body_due = 0.0
         self._head_bytes = 0
         self._in_head = False
         self._resuming = False
@@ -119,6 +121,7 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserUpgrade as upgrade:
             # Upgrade is not spoken here and is ignored (RFC 9110 §7.8): what follows is HTTP/1.1
             self._parser = httptools.HttpRequestParser(self)
+            self._pass_on_body()
             if self._reading is not None:
                 self._resume_body(self._reading.head)
             return data[upgrade.args[0] :]
@@ -130,6 +133,7 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._break(malformed("The request is not valid HTTP/1.1.").deny)
         else:
+            self._pass_on_body()
             self._after_read()
         return None
 
@@ -146,7 +150,7 @@ class ClientConnection(asyncio.Protocol):
             if self._head_bytes > self.gate.limits.head_bytes:
                 self._break(malformed("The request's head is too large.", 431).deny)
         elif self._reading is not None:
-            self._delay(self.gate.timeouts.body)
+            self._delay(min(self.gate.timeouts.body, self._body_due - self.gate.now()))
             if self._head_bytes > self.gate.limits.head_bytes:
                 self._break(malformed("The body's chunk extensions or trailers are too large.", 431).deny)
         elif not self._writing_paused:
@@ -192,6 +196,7 @@ class ClientConnection(asyncio.Protocol):
         parser = self._parser
         exchange = Exchange(self.gate, self, self._read_head(parser))
         self._reading = exchange
+        self._body_due = self.gate.now() + self.gate.timeouts.body
         self._exchanges.append(exchange)
         if len(self._exchanges) == 1:
             self._begin(exchange)
@@ -210,15 +215,24 @@ class ClientConnection(asyncio.Protocol):
         exchange.head_complete()
 
     def on_body(self, data: bytes) -> None:
-        """A piece of the body."""
-        if self._reading is not None:
+        """A piece of the body. They are gathered: one read may bring tens of thousands, of a byte each."""
+        self._pieces.append(data)
+
+    def _pass_on_body(self) -> None:
+        """Give the exchange what one read brought of its body."""
+        if self._pieces:
+            pieces, self._pieces = self._pieces, []
             self._head_bytes = 0
-            self._reading.body_piece(data)
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._body_due += len(data) / self.gate.limits.body_bytes_per_second
+            if self._reading is not None:
+                self._reading.body_piece(data)
 
     def on_message_complete(self) -> None:
         """The request is complete."""
         if self._reading is not None and self._reading.head.has_body and self._parser.should_upgrade():
             return  # its body is still to come
+        self._pass_on_body()
         exchange, self._reading = self._reading, None
         self._head_bytes = 0
         if exchange is not None:
@@ -329,6 +343,7 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._reading_paused:
             self._reading_paused = False
+            self._body_due = max(self._body_due, self.gate.now() + self.gate.timeouts.body)
             self.transport.resume_reading()
 
     def _finish(self, exchange: Exchange) -> None:

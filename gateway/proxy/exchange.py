@@ -36,7 +36,7 @@ from gateway.policy.decision import Deny, Permit, Reason
 from gateway.policy.snapshot import Asked
 from gateway.proxy.body import Body, BodyTooLargeError, NoRoomError
 from gateway.proxy.head import Head, Refused, malformed
-from gateway.proxy.reading import ReadingFailedError
+from gateway.proxy.reading import AbandonedError, ReadingFailedError
 from gateway.proxy.relay import ListTooLongError, Relay
 from gateway.proxy.wire import CONTINUE, own_response
 
@@ -313,7 +313,9 @@ class Exchange:
         """Have a large body read by the process beside this one. If that fails, nobody knows what it would invoke."""
         assert self.operation is not None
         try:
-            self._reading = await self.gate.reading.read(self.operation.reader, self._body.spool())
+            self._reading = await self.gate.reading.read(self.operation.reader, self._body.spool(), self._body.owner)
+        except AbandonedError:
+            return
         except MalformedBodyError as error:
             self.refuse(malformed(str(error), error.status).deny)
         except NoRoomError:

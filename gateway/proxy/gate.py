@@ -419,11 +419,13 @@ class Gate:
         gauges: list[Sample] = [
             ("portcullis_client_connections", (), len(self.connections)),
             ("portcullis_buffered_bytes", (), self.buffered.total),
+            ("portcullis_spooled_bodies", (), self.buffered.spooled),
             ("portcullis_policy_revision", (replica,), self.revision),
             ("portcullis_lease_remaining_seconds", (replica,), max(remaining, -1e9)),
             ("portcullis_replica_serving", (replica, str(self.replica.state)), 1),
         ]
-        for name in self.providers:
+        for name, provider in self.providers.items():
+            gauges.append(("portcullis_upstream_connections", (name,), len(provider.pool.open)))
             mine = sum(1 for exchange in self.in_flight if exchange.provider and exchange.provider.name == name)
             gauges.append(("portcullis_in_flight_requests", (name,), mine))
             pool = self.providers[name].pool

@@ -36,7 +36,7 @@ from gateway.enforcement.signing import ForgedError, load_verifier
 from gateway.errors import describe
 from gateway.identity.directory import Directory
 from gateway.identity.records import CallerRecord
-from gateway.observability import logs
+from gateway.observability import logs, process
 from gateway.observability.metrics import Sample
 from gateway.observability.request_log import RequestLog
 from gateway.observability.traffic import bucket, flush
@@ -251,7 +251,9 @@ class Worker:
 
     def _samples(self) -> list[Sample]:
         dropped: Sample = ("portcullis_log_lines_dropped_total", (), self._request_log.dropped)
-        return [dropped, *self._agent.samples(), *self._gate.samples(self._name)]
+        running: Sample = ("portcullis_worker_tasks", (self._name,), tasks.running())
+        own = [dropped, running, *process.samples(self._name)]
+        return [*own, *self._agent.samples(), *self._gate.samples(self._name)]
 
     async def _keep_flushing(self) -> None:
         while True:

@@ -1,12 +1,14 @@
 """A client's connection: order, reuse, limits, and what happens to what is not HTTP."""
 
 import asyncio
+import json
 
 import pytest
 from proxy_harness import OK, chunked, get, post
 from structlog.testing import capture_logs
 
 from gateway.proxy.connection import unread
+from gateway.proxy.exchange import Exchange
 
 # ---------------------------------------------------------------- order and reuse
 
@@ -596,3 +598,50 @@ async def test_a_failure_of_the_gateway_closes_the_door_and_is_counted(client, p
     assert door.counts["portcullis_internal_errors_total"] == 2
     assert provider.connections == 0
     assert not door.gate.in_flight
+
+
+async def test_a_body_in_chunks_of_one_byte_is_passed_on_once_per_read(client, door, provider, monkeypatch):
+    """A read may bring forty thousand of them; what is done for each holds everybody up."""
+    pieces = []
+    body_piece = Exchange.body_piece
+    monkeypatch.setattr(Exchange, "body_piece", lambda self, data: (pieces.append(data), body_piece(self, data)))
+    body = json.dumps({"model": "gpt-5.4", "x": "y" * 5000}).encode()
+    head = post(body=b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    client.send(head + chunked(*(bytes([byte]) for byte in body)) + b"0\r\n\r\n" + post())
+    upstream = await provider.accept()
+    assert (await upstream.message()).body == body
+    assert len(pieces) < 20
+    upstream.send(OK)
+    assert (await client.message()).status == 200
+    assert json.loads((await upstream.message()).body) == {"model": "gpt-5.4"}
+
+
+async def test_a_body_that_drips_is_refused_though_it_is_never_silent(open_door, connect, provider, monkeypatch):
+    door = await open_door(timeouts={"body": 30}, limits={"body_bytes_per_second": 10})
+    client = await connect(door)
+    clock = door.gate.now()
+    monkeypatch.setattr(door.gate, "now", lambda: clock)
+    client.send(post(body=b" " * 1000)[:-999])
+    (connection,) = await _connections(door)
+    sent = 0
+    while connection.deadline >= clock:
+        sent += 1
+        clock += 2
+        before = connection.deadline
+        client.send(b" ")
+        await _until(lambda before=before: connection.deadline != before)
+    assert 16 <= sent <= 18, "thirty seconds, and a tenth of one for each byte"
+    connection.timed_out()
+    assert (await client.message()).status == 408
+    assert provider.connections == 0
+
+
+async def _until(condition) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def _connections(door) -> list:
+    await _until(lambda: any(connection._reading for connection in door.gate.connections))
+    return list(door.gate.connections)
