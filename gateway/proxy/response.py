@@ -43,12 +43,12 @@ def check_interim(status: int, headers: list[tuple[bytes, bytes]]) -> None:
 
 
 def read_response(
-    status: int, version: str, reason: bytes, headers: list[tuple[bytes, bytes]], limits: Limits
+    status: int, version: str, reason: bytes, headers: list[tuple[bytes, bytes]], limits: Limits, read: int
 ) -> tuple[list[tuple[bytes, bytes]], bool]:
-    """Judge a final response's head.
+    """Judge a final response's head, of which ``read`` bytes or less have come.
 
-    Gives its headers, names in lower case, without ``Transfer-Encoding`` and with a canonical ``Content-Length``,
-    and whether the head says where the body ends; if not, the connection's end is its end.
+    Gives its headers, names in lower case, with a canonical ``Content-Length``, and whether the head says where the
+    body ends; if not, the connection's end is its end.
 
     Raises:
         UnreadableResponseError: it is not canonical.
@@ -57,31 +57,32 @@ def read_response(
         raise UnreadableResponseError("no such version or status")
     if not _REASON.fullmatch(reason):
         raise UnreadableResponseError("a control character in the reason phrase")
-    size = len(reason) + sum(len(name) + len(value) + 4 for name, value in headers)
-    if len(headers) > limits.header_count or size > limits.response_head_bytes:
+    if len(headers) > limits.header_count or (read > limits.response_head_bytes < _size(reason, headers)):
         raise UnreadableResponseError("too many or too large headers", TOO_LARGE)
-    framed = status in _BODILESS
-    passed = []
-    for name, value in headers:
-        if name == b"content-length":
-            framed = True
-            if status != 204:  # RFC 9110 §8.6: a 204 has none
-                passed.append((name, _length(value)))
-        elif name == b"transfer-encoding":
-            _check_coding(value, version, headers)
-            framed = True
-        else:
-            passed.append((name, value))
-    return passed, framed
+    framing = [pair for pair in headers if pair[0] in _FRAMING]
+    if not framing:
+        return headers, status in _BODILESS
+    if len(framing) > 1:
+        raise UnreadableResponseError("an end that is said twice")
+    ((name, value),) = framing
+    if name == b"content-length":
+        return _with_length(headers, value, status), True
+    if version == "1.0" or value.lower() != b"chunked":  # RFC 9112 §6.1, §6.3: it could end in more than one place
+        raise UnreadableResponseError("a transfer coding other than chunked")
+    return headers, True
 
 
-def _length(value: bytes) -> bytes:
+def _size(reason: bytes, headers: list[tuple[bytes, bytes]]) -> int:
+    return len(reason) + sum(len(name) + len(value) + 4 for name, value in headers)
+
+
+def _with_length(headers: list[tuple[bytes, bytes]], value: bytes, status: int) -> list[tuple[bytes, bytes]]:
+    """The headers with a length that has one spelling; a 204 has none (RFC 9110 §8.6)."""
     if len(value) > _MOST_DIGITS:
         raise UnreadableResponseError("a length that is none")
-    return b"%d" % int(value)
-
-
-def _check_coding(value: bytes, version: str, headers: list[tuple[bytes, bytes]]) -> None:
-    """RFC 9112 §6.1 and §6.3: anything else could end in more than one place."""
-    if version == "1.0" or value.lower() != b"chunked" or sum(name == b"transfer-encoding" for name, _ in headers) > 1:
-        raise UnreadableResponseError("a transfer coding other than chunked")
+    canonical = b"%d" % int(value)
+    if status == 204:
+        return [pair for pair in headers if pair[0] != b"content-length"]
+    if canonical == value:
+        return headers
+    return [(name, canonical if name == b"content-length" else kept) for name, kept in headers]

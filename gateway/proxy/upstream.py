@@ -197,7 +197,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             check_interim(status, headers)
             return
         version = self._parser.get_http_version()
-        headers, framed = read_response(status, version, reason, headers, self.pool.limits)
+        headers, framed = read_response(status, version, reason, headers, self.pool.limits, self._head_bytes)
         self._in_head = False
         self._head_bytes = 0
         self._until_close = not framed

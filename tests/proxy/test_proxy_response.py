@@ -10,7 +10,7 @@ LENGTH, CHUNKED = (b"content-length", b"2"), (b"transfer-encoding", b"chunked")
 
 
 def read(*headers: tuple[bytes, bytes], status: int = 200, version: str = "1.1", reason: bytes = b"OK"):
-    return read_response(status, version, reason, list(headers), LIMITS)
+    return read_response(status, version, reason, list(headers), LIMITS, 1000)
 
 
 @pytest.mark.parametrize(
@@ -19,8 +19,8 @@ def read(*headers: tuple[bytes, bytes], status: int = 200, version: str = "1.1",
         ([], 200, [], False),
         ([LENGTH], 200, [LENGTH], True),
         ([(b"content-length", b"0002")], 200, [LENGTH], True),
-        ([CHUNKED], 200, [], True),
-        ([(b"transfer-encoding", b"Chunked")], 200, [], True),
+        ([CHUNKED], 200, [CHUNKED], True),
+        ([(b"transfer-encoding", b"Chunked")], 200, [(b"transfer-encoding", b"Chunked")], True),
         ([], 204, [], True),
         ([LENGTH], 204, [], True),
         ([LENGTH], 304, [LENGTH], True),
@@ -55,6 +55,7 @@ def test_status_lines_that_are_none(fields):
         ([(b"transfer-encoding", b"gzip, chunked")], "1.1"),
         ([(b"transfer-encoding", b"identity")], "1.1"),
         ([CHUNKED, CHUNKED], "1.1"),
+        ([CHUNKED, LENGTH], "1.1"),
         ([CHUNKED], "1.0"),
     ],
 )
@@ -68,6 +69,10 @@ def test_heads_over_a_limit(headers):
     with pytest.raises(UnreadableResponseError) as caught:
         read(*headers)
     assert caught.value.cause == TOO_LARGE
+
+
+def test_the_size_is_counted_only_where_so_much_has_come():
+    assert read_response(200, "1.1", b"OK", [(b"x", b"y" * 100)], LIMITS, 100)[1] is False
 
 
 @pytest.mark.parametrize("status", [100, 102, 103, 199])
