@@ -109,6 +109,8 @@ async def test_nobody_waits_longer_than_the_limit(full, queued):
     door, _, _ = full
     first, second = await queued(1), await queued(2)
     pool = pool_of(door)
+    asker, last = list(pool._waiting)[-1], max(pool._waiting.values())
+    pool._waiting[asker] = last + 1  # the loop's clock counts in milliseconds
     deadline = min(pool._waiting.values())
     assert deadline == pytest.approx(door.gate.now() + 10, abs=5)
     pool.sweep(deadline + 1e-9)
@@ -267,7 +269,15 @@ async def test_an_answer_while_the_request_is_still_in_our_buffer_ends_the_conne
     assert await upstream.is_reset()
 
 
-async def test_an_idle_connection_is_taken_and_forgotten_without_looking_at_the_others(open_door):
+async def test_a_connection_that_ended_as_soon_as_it_was_there_is_nobodys(open_door, connect, monkeypatch):
     door = await open_door()
     pool = pool_of(door)
-    assert isinstance(pool._idle, dict), "removal does not search"
+
+    async def ended(factory):
+        return factory()  # it never had a transport, or has none any more
+
+    monkeypatch.setattr(pool._dialler, "open", ended)
+    client = await connect(door)
+    refused = await client.ask(post())
+    assert (refused.status, refused.reason) == (502, "upstream_unreachable")
+    assert (failures(door), pool.open) == ({"closed": 1}, set())
