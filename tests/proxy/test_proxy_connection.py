@@ -524,6 +524,7 @@ async def test_leaving_closes_idle_connections_and_lets_the_busy_end(door, conne
     response = await busy.message()
     assert (response.status, response.header("connection")) == (200, "close")
     await busy.ends()
+    await busy.close()
     await until(lambda: not door.gate.connections)
 
 

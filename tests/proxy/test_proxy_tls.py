@@ -178,7 +178,7 @@ async def test_ciphertext_that_has_not_left_counts_as_buffered(open_door, connec
     await upstream.message()
     event = b"data: " + b"x" * 9_999_992 + b"\n\n"
     upstream.send(STREAM + chunked(event))
-    await until(lambda: any(exchange.bytes_out == len(event) for exchange in door.gate.in_flight))
+    await until(lambda: any(exchange.relay.bytes_out == len(event) for exchange in door.gate.in_flight))
     (connection,) = door.gate.connections
     assert connection.transport.get_write_buffer_size() > 1_000_000
     assert not connection.nothing_buffered()
@@ -329,7 +329,7 @@ async def test_a_client_that_waits_makes_its_provider_wait(open_door, connect, p
     upstream.send(STREAM + chunked(b"x" * size))
     await until(lambda: any(c._writing_paused for c in door.gate.connections))
     (exchange,) = door.gate.in_flight
-    assert exchange.bytes_out < size
+    assert exchange.relay.bytes_out < size
     held = exchange._upstream.transport
     assert held._incoming.pending <= READ_BYTES
     door.close_models("gpt-5.4")
