@@ -16,7 +16,7 @@ import httptools
 
 from gateway.policy.decision import Deny, Reason
 from gateway.proxy.exchange import Exchange, Stage
-from gateway.proxy.head import Head, Refused, malformed, read_head
+from gateway.proxy.head import Head, Refused, malformed, read_head, read_length
 from gateway.proxy.upstream import reset
 from gateway.proxy.wire import own_response
 
@@ -52,6 +52,8 @@ class ClientConnection(asyncio.Protocol):
         self._reading: Exchange | None = None
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._length: bytes | None = None
+        self._last: tuple[tuple[bytes, bytes, str, list[tuple[bytes, bytes]]], bytes | None, Head] | None = None
         self._pieces: list[bytes] = []
         self._body_due = 0.0
         self._head_bytes = 0
@@ -90,17 +92,17 @@ class ClientConnection(asyncio.Protocol):
         if self._drained is not None:
             self._drain(len(data))
         elif self._fault is None:
-            self.run(lambda: self._feed(data))
+            self.run(self._feed, data)
 
-    def run(self, step: Callable[[], None]) -> None:
+    def run(self, step: Callable[..., None], *arguments: object) -> None:
         """Take a step of an exchange; where it fails, close the door and count."""
         try:
-            step()
+            step(*arguments)
         except Exception as error:  # noqa: BLE001 - the outermost rim
             self.gate.failed(error)
             deny = Deny(Reason.INTERNAL, self.gate.revision)
             if self._begun is not None and self._begun.stage is Stage.WAITING:
-                self._begun.head.keep_alive = False
+                self._begun.keep_alive = False
                 self._begun.refuse(deny)
             else:
                 self._break(deny)
@@ -123,7 +125,7 @@ class ClientConnection(asyncio.Protocol):
             self._parser = httptools.HttpRequestParser(self)
             self._pass_on_body()
             if self._reading is not None:
-                self._resume_body(self._reading.head)
+                self._resume_body(self._reading)
             return data[upgrade.args[0] :]
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
@@ -137,9 +139,10 @@ class ClientConnection(asyncio.Protocol):
             self._after_read()
         return None
 
-    def _resume_body(self, head: Head) -> None:
+    def _resume_body(self, exchange: Exchange) -> None:
         """Have a new parser read the body that llhttp skips after a head with Upgrade."""
-        framing = b"Transfer-Encoding: chunked" if head.chunked else b"Content-Length: %d" % (head.content_length or 0)
+        length = b"Content-Length: %d" % (exchange.content_length or 0)
+        framing = b"Transfer-Encoding: chunked" if exchange.head.chunked else length
         self._resuming = True
         self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
         self._resuming = False
@@ -166,6 +169,7 @@ class ClientConnection(asyncio.Protocol):
         self._in_head = not self._resuming
         self._target = b""
         self._headers = []
+        self._length = None
         if not self._exchanges:
             self._delay(self.gate.timeouts.head)
 
@@ -176,8 +180,12 @@ class ClientConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; after the body it is a trailer, which is dropped."""
         if self._in_head:
-            self._headers.append((name.lower(), value.rstrip(b" \t")))  # RFC 9112 §5.1: blanks around are no value
-            if len(self._headers) > self.gate.limits.header_count:
+            name, value = name.lower(), value.rstrip(b" \t")  # RFC 9112 §5.1: blanks around are no value
+            if name == b"content-length" and self._length is None:
+                self._length = value
+            else:
+                self._headers.append((name, value))
+            if len(self._headers) + (self._length is not None) > self.gate.limits.header_count:
                 raise malformed("Too many headers.", 431)
 
     def on_headers_complete(self) -> None:
@@ -187,28 +195,27 @@ class ClientConnection(asyncio.Protocol):
             return  # a head made up by `_resume_body`, or one that can no longer be answered
         if len(self._exchanges) > self.gate.limits.pipelined:
             raise malformed("Too many requests ahead of their answers.")
-        if (
-            len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers)
-            > self.gate.limits.head_bytes
-        ):
-            raise malformed("The request's head is too large.", 431)
         self._in_head = False
-        parser = self._parser
-        exchange = Exchange(self.gate, self, self._read_head(parser))
+        exchange = Exchange(self.gate, self, *self._read_head())
         self._reading = exchange
         self._body_due = self.gate.now() + self.gate.timeouts.body
         self._exchanges.append(exchange)
         if len(self._exchanges) == 1:
             self._begin(exchange)
 
-    def _read_head(self, parser: Any) -> Head:
-        return read_head(
-            parser.get_method(),
-            self._target,
-            parser.get_http_version(),
-            self._headers,
-            keep_alive=parser.should_keep_alive(),
-        )
+    def _read_head(self) -> tuple[Head, int | None]:
+        """The head, and its length apart: but for that, a client mostly sends the same head again."""
+        parser, length = self._parser, self._length
+        said = (parser.get_method(), self._target, parser.get_http_version(), self._headers)
+        if self._last is not None and said == self._last[0] and (length is None) is (self._last[1] is None):
+            return self._last[2], read_length(length)
+        size = len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers)
+        if size > self.gate.limits.head_bytes:
+            raise malformed("The request's head is too large.", 431)
+        headers = self._headers if length is None else [*self._headers, (b"content-length", length)]
+        head = read_head(*said[:3], headers, keep_alive=parser.should_keep_alive())
+        self._last = (said, length, head)
+        return head, head.content_length
 
     def _begin(self, exchange: Exchange) -> None:
         self._begun = exchange
@@ -230,13 +237,13 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The request is complete."""
-        if self._reading is not None and self._reading.head.has_body and self._parser.should_upgrade():
+        if self._reading is not None and self._reading.has_body and self._parser.should_upgrade():
             return  # its body is still to come
         self._pass_on_body()
         exchange, self._reading = self._reading, None
         self._head_bytes = 0
         if exchange is not None:
-            exchange.head.keep_alive &= self._parser.should_keep_alive()  # a trailer can say close
+            exchange.keep_alive &= self._parser.should_keep_alive()  # a trailer can say close
             exchange.body_complete()
         if len(self._exchanges) > self.gate.limits.pipelined:
             self._pause_reading()
@@ -286,8 +293,8 @@ class ClientConnection(asyncio.Protocol):
         While the process is leaving, the last of the requests that have come is answered with ``Connection: close``.
         """
         last = self.gate.draining and len(self._exchanges) <= 1
-        exchange.head.keep_alive = exchange.head.keep_alive and exchange.complete and not last
-        return exchange.head.keep_alive
+        exchange.keep_alive = exchange.keep_alive and exchange.complete and not last
+        return exchange.keep_alive
 
     def refusal(self, exchange: Exchange, status: int, headers: tuple[tuple[str, str], ...], body: bytes) -> bytes:
         """A refusal as bytes."""
@@ -300,7 +307,7 @@ class ClientConnection(asyncio.Protocol):
 
     def exchange_ended(self, exchange: Exchange) -> None:
         """Answered, cut or gone: the next one's turn, or the connection's end."""
-        keep = exchange.head.keep_alive and exchange.complete
+        keep = exchange.keep_alive and exchange.complete
         if self._begun is exchange:
             self._begun = None
         if self._exchanges and self._exchanges[0] is exchange:
@@ -355,9 +362,9 @@ class ClientConnection(asyncio.Protocol):
         while self._exchanges:
             self._exchanges.popleft()
         assert self.transport is not None
-        if self._fault is not None and exchange.complete and exchange.head.keep_alive:
+        if self._fault is not None and exchange.complete and exchange.keep_alive:
             self._answer_fault()
-        elif exchange.complete and exchange.head.keep_alive:
+        elif exchange.complete and exchange.keep_alive:
             self.close()  # the process is leaving
         else:
             self._linger()

@@ -6,9 +6,14 @@ beside chunking. What it lets through (RFC 9112 leaves it to the server) is refu
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from gateway.dialects.table import Operation
 from gateway.policy.decision import Deny, Reason
+
+if TYPE_CHECKING:
+    from gateway.proxy.provider import Upstream
 
 _PATH = re.compile(rb"/[A-Za-z0-9._~:/@+-]*")
 _QUERY = re.compile(rb"[A-Za-z0-9._~:/@+%=&,!$'()*?-]*")
@@ -54,7 +59,10 @@ def malformed(message: str, status: int = 400) -> Refused:
 
 @dataclass(slots=True)
 class Head:
-    """A request's head. Header names are lower case; ``forward`` are those that may go on, in order."""
+    """A request's head. Header names are lower case; ``forward`` are those that may go on, in order.
+
+    Judged once, and never changed but for ``way``: it may stand for the next request of its connection, too.
+    """
 
     method: str
     path: str
@@ -72,11 +80,31 @@ class Head:
     on_behalf_of: bytes | None = None
     nominated: frozenset[bytes] = frozenset()
     forwarded_for: bytes = b""
+    way: "Way | None" = None
 
     @property
     def has_body(self) -> bool:
         """Whether a body follows."""
         return self.chunked or bool(self.content_length)
+
+
+@dataclass(slots=True)
+class Way:
+    """What follows from a head alone: where it leads, and under which credential.
+
+    A client sends one head again and again on its connection; what was found for the first is kept for the next.
+    ``path`` is within the provider; ``mark`` is the credential's fingerprint; ``onward`` are the heads to the provider
+    without their length, by whether a coding is ruled out.
+    """
+
+    provider: "Upstream | None"
+    operation: Operation
+    path: str
+    path_model: str | None = None
+    credential: str = ""
+    mark: str = ""
+    by_token: bool = False
+    onward: dict[bool, bytes] = field(default_factory=dict)
 
 
 def read_head(
@@ -137,9 +165,20 @@ def _host(head: Head, value: bytes) -> None:
 
 
 def _content_length(head: Head, value: bytes) -> None:
-    if not _LENGTH.fullmatch(value) or head.content_length is not None:
+    if head.content_length is not None:
         raise malformed("Content-Length must be one number.")
-    head.content_length = int(value)
+    head.content_length = read_length(value)
+
+
+def read_length(value: bytes | None) -> int | None:
+    """A Content-Length.
+
+    Raises:
+        Refused: it is none.
+    """
+    if value is not None and not _LENGTH.fullmatch(value):
+        raise malformed("Content-Length must be one number.")
+    return None if value is None else int(value)
 
 
 def _transfer_encoding(head: Head, value: bytes) -> None:

@@ -32,10 +32,18 @@ class Upstream:
 
     def request_head(self, head: Head, length: int, *, identity: bool) -> bytes:
         """The request's head as the provider gets it: written anew, with the gateway's credential."""
+        assert head.way is not None
+        onward = head.way.onward.get(identity)
+        if onward is None:
+            onward = head.way.onward[identity] = self._onward(head, head.way.path, identity=identity)
+        return onward + (b"\r\n" if head.method == "GET" else b"content-length: %d\r\n\r\n" % length)
+
+    def _onward(self, head: Head, path: str, *, identity: bool) -> bytes:
+        """The same, without its length and end."""
         query = b"?" + head.query if head.query else b""
         lines = [
             b"%b %b%b%b HTTP/1.1\r\nhost: %b\r\n"
-            % (head.method.encode(), self._base_path, head.path.encode(), query, self._host),
+            % (head.method.encode(), self._base_path, path.encode(), query, self._host),
             self._credential,
         ]
         secret = self._secret_headers
@@ -45,7 +53,4 @@ class Upstream:
             lines.append(b"%b: %b\r\n" % (name, value))
         if identity:
             lines.append(b"accept-encoding: identity\r\n")
-        if head.method != "GET":
-            lines.append(b"content-length: %d\r\n" % length)
-        lines.append(b"\r\n")
         return b"".join(lines)

@@ -46,7 +46,7 @@ class Witness:
 
         def sending(upstream: UpstreamConnection, exchange: Any, permit: Any, head: bytes, body: bytes) -> None:
             query = "?" + exchange.head.query.decode() if exchange.head.query else ""
-            self.sent.append((exchange.head.method, "/openai" + exchange.head.path + query, body))
+            self.sent.append((exchange.head.method, "/openai" + exchange.head.way.path + query, body))
             send(upstream, exchange, permit, head, body)
 
         def recording(exchange: Any) -> None:
