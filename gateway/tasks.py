@@ -22,6 +22,11 @@ def spawn(work: Coroutine[Any, Any, Any], name: str, *, awaited: bool = False) -
     return task
 
 
+def running() -> int:
+    """How many tasks are not done."""
+    return len(_running)
+
+
 def _done(task: asyncio.Task[Any]) -> None:
     _running.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:

@@ -43,6 +43,26 @@ def new_approver() -> tuple[OperatorSeed, str]:
     return OperatorSeed(roles=frozenset({Role.APPROVER}), token=SecretStr(token)), token
 
 
+async def appoint(store: Store, operator_id: str, *, actor: str = "host") -> str:
+    """Make somebody an approver of a hand of their own; their new token. An old one works no longer.
+
+    For whoever has the machine and its signing key, after an approver was lost. The log says that it was done so.
+
+    Raises:
+        NotInitialisedError, ForgedError, ConflictError: nothing was changed.
+    """
+    _, token = new_key(TOKEN_PREFIX)
+    base = await store.current()
+    previous = await store.records.operator(operator_id)
+    roles = frozenset({Role.APPROVER}) | (previous.roles if previous else frozenset())
+    record = OperatorRecord(id=operator_id, roles=roles, token_sha256=fingerprint(token), changed=base.rev + 1)
+    edit = store.put_operator(record, previous)
+    await store.commit(
+        base, None, actor=actor, action="operator.appoint", subject=f"operators/{operator_id}", edit=edit
+    )
+    return token
+
+
 def _operator(operator_id: str, seed: OperatorSeed, *, founder: bool) -> OperatorRecord:
     token = fingerprint(seed.token.get_secret_value())
     return OperatorRecord(id=operator_id, roles=seed.roles, token_sha256=token, founder=founder, changed=FIRST)

@@ -134,10 +134,22 @@ def _undoing(call: Call[Empty], now: datetime) -> Compose:
             raise Forbidden(f"{call.id} is {hold.by}'s; only who placed a hold can undo it. Release it instead.")
         if now - hold.at > limit:
             raise Conflict(f"{call.id} is older than {limit.total_seconds():g} s. Release it instead.")
+        await _demand_same_person(call, base)
         change = await released(call, base, [call.id], "undo", f"holds/{call.id}")
         return replace(change, restores=await _before_placing(call, base))
 
     return compose
+
+
+async def _demand_same_person(call: Call[Empty], base: Current) -> None:
+    """Refuse an operator who was given another token since: somebody else may have it, and undo what is not theirs.
+
+    Raises:
+        Forbidden: the operator was changed after the hold was placed.
+    """
+    me = await call.context.store.records.operator(call.by.id)
+    if me is None or me.changed > base.document.changed.get(f"holds/{call.id}", 0):
+        raise Forbidden(f"Your token or roles have changed since {call.id} was placed. Release it instead.")
 
 
 async def _before_placing(call: Call[Empty], base: Current) -> Document | None:

@@ -6,11 +6,15 @@ bounded three times: per body, per caller and per worker.
 
 import mmap
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import IO
 
 from gateway.settings import Limits
+
+SHARE = 4
+"""A caller may keep so many times what is still free: the few that could fill a worker leave room for the next.
+(Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998.)
+"""
 
 
 class BodyTooLargeError(Exception):
@@ -29,30 +33,37 @@ class Buffered:
         self.spool_dir = spool_dir
         self.total = 0
         self.spooled = 0
-        self._of: Counter[str] = Counter()
+        self._of: dict[str, int] = {}
 
     def take(self, owner: str, size: int) -> None:
-        """Count some more.
+        """Count some more. An owner of nothing is not remembered: whoever has no key could be a new one each time.
 
         Raises:
             NoRoomError: that would be too many; nothing was counted.
         """
         if not self.has_room(owner, size):
             raise NoRoomError
-        self.total += size
-        self._of[owner] += size
+        if size:
+            self.total += size
+            self._of[owner] = self._of.get(owner, 0) + size
 
     def has_room(self, owner: str, size: int) -> bool:
         """Whether so many more would be kept."""
-        limits = self.limits
-        return self.total + size <= limits.buffered_bytes and self._of[owner] + size <= limits.buffered_bytes_per_caller
+        limits, kept = self.limits, self._of.get(owner, 0)
+        free = limits.buffered_bytes - self.total
+        if size > free or kept + size > limits.buffered_bytes_per_caller:
+            return False
+        return kept == self.total or kept + size <= SHARE * free  # alone, or within its share
 
     def give(self, owner: str, size: int) -> None:
         """Count some less; an owner of none is forgotten."""
-        self.total -= size
-        self._of[owner] -= size
-        if not self._of[owner]:
-            del self._of[owner]
+        if size:
+            self.total -= size
+            kept = self._of[owner] - size
+            if kept:
+                self._of[owner] = kept
+            else:
+                del self._of[owner]
 
 
 class Body:
@@ -61,11 +72,11 @@ class Body:
     ``owner`` is who its bytes are counted for: a credential's fingerprint until the caller is known.
     """
 
-    __slots__ = ("_buffered", "_file", "_pieces", "owner", "size")
+    __slots__ = ("_buffered", "_file", "_memory", "owner", "size")
 
     def __init__(self, buffered: Buffered, owner: str = "") -> None:
         self._buffered = buffered
-        self._pieces: list[bytes] = []
+        self._memory: bytes | bytearray = b""
         self._file: IO[bytes] | None = None
         self.owner = owner
         self.size = 0
@@ -83,9 +94,18 @@ class Body:
         if self._file is not None:
             self._write(data)
         else:
-            self._pieces.append(data)
+            self._remember(data)
             if self.size > self._buffered.limits.spool_above:
                 self.spool()
+
+    def _remember(self, data: bytes) -> None:
+        """Keep it as one run of bytes: kept as they came, pieces of a few bytes would take twenty times their size."""
+        if not self._memory:
+            self._memory = data
+        elif isinstance(self._memory, bytearray):
+            self._memory += data
+        else:
+            self._memory = bytearray(self._memory) + data
 
     def belongs_to(self, owner: str) -> None:
         """Count it for somebody else from here on.
@@ -93,7 +113,9 @@ class Body:
         Raises:
             NoRoomError: that one keeps too much already.
         """
-        if owner != self.owner:
+        if not self.size:
+            self.owner = owner
+        elif owner != self.owner:
             self._buffered.give(self.owner, self.size)
             self.owner, before = owner, self.owner
             try:
@@ -117,12 +139,11 @@ class Body:
             except OSError as error:
                 raise NoRoomError from error
             self._buffered.spooled += 1
-            pieces, self._pieces = self._pieces, []
-            for piece in pieces:
-                self._write(piece)
+            memory, self._memory = self._memory, b""
+            self._write(memory)
         return self._file
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes | bytearray) -> None:
         assert self._file is not None
         rest = memoryview(data)
         try:
@@ -140,16 +161,14 @@ class Body:
         """All of it. A view of a file stays good when the body is closed."""
         if self._file is not None:
             return memoryview(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
-        if len(self._pieces) > 1:
-            self._pieces = [b"".join(self._pieces)]
-        return self._pieces[0] if self._pieces else b""
+        return bytes(self._memory)
 
     def close(self) -> None:
         """Forget it. May be called again."""
         if self.size:
             self._buffered.give(self.owner, self.size)
             self.size = 0
-        self._pieces = []
+        self._memory = b""
         if self._file is not None:
             self._buffered.spooled -= 1
             self._file.close()

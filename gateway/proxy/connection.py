@@ -5,6 +5,9 @@ comes. A request that can't be parsed ends the connection after what came before
 """
 
 import asyncio
+import contextlib
+import fcntl
+import termios
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -28,6 +31,14 @@ nginx's lingering_close has the same purpose; closing with unread bytes would re
 DRAIN_SECONDS = 2.0
 
 
+def unread(transport: asyncio.Transport) -> bool:
+    """Whether bytes have come that the loop has not read yet: closing now would reset them away."""
+    with contextlib.suppress(OSError):
+        waiting = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.FIONREAD, bytes(4))
+        return waiting != bytes(4)
+    return False
+
+
 class ClientConnection(asyncio.Protocol):
     """One TCP connection of a client."""
 
@@ -41,6 +52,8 @@ class ClientConnection(asyncio.Protocol):
         self._reading: Exchange | None = None
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._pieces: list[bytes] = []
+        self._body_due = 0.0
         self._head_bytes = 0
         self._in_head = False
         self._resuming = False
@@ -49,6 +62,7 @@ class ClientConnection(asyncio.Protocol):
         self._writing_paused = False
         self._drained: int | None = None
         self._unflushed: list[Exchange] = []
+        self.peer = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Accept, or close at once where there are too many."""
@@ -58,6 +72,7 @@ class ClientConnection(asyncio.Protocol):
             reset(self.transport)
             return
         self.gate.connections.add(self)
+        self.peer = self.gate.peer(transport)
         self.deadline = self.gate.now() + self.gate.timeouts.head
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -106,6 +121,7 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserUpgrade as upgrade:
             # Upgrade is not spoken here and is ignored (RFC 9110 §7.8): what follows is HTTP/1.1
             self._parser = httptools.HttpRequestParser(self)
+            self._pass_on_body()
             if self._reading is not None:
                 self._resume_body(self._reading.head)
             return data[upgrade.args[0] :]
@@ -117,6 +133,7 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._break(malformed("The request is not valid HTTP/1.1.").deny)
         else:
+            self._pass_on_body()
             self._after_read()
         return None
 
@@ -133,9 +150,9 @@ class ClientConnection(asyncio.Protocol):
             if self._head_bytes > self.gate.limits.head_bytes:
                 self._break(malformed("The request's head is too large.", 431).deny)
         elif self._reading is not None:
-            self._delay(self.gate.timeouts.body)
+            self._delay(min(self.gate.timeouts.body, self._body_due - self.gate.now()))
             if self._head_bytes > self.gate.limits.head_bytes:
-                self._break(malformed("The body's trailers are too large.", 431).deny)
+                self._break(malformed("The body's chunk extensions or trailers are too large.", 431).deny)
         elif not self._writing_paused:
             self.deadline = float("inf")
 
@@ -159,7 +176,7 @@ class ClientConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; after the body it is a trailer, which is dropped."""
         if self._in_head:
-            self._headers.append((name.lower(), value))
+            self._headers.append((name.lower(), value.rstrip(b" \t")))  # RFC 9112 §5.1: blanks around are no value
             if len(self._headers) > self.gate.limits.header_count:
                 raise malformed("Too many headers.", 431)
 
@@ -179,6 +196,7 @@ class ClientConnection(asyncio.Protocol):
         parser = self._parser
         exchange = Exchange(self.gate, self, self._read_head(parser))
         self._reading = exchange
+        self._body_due = self.gate.now() + self.gate.timeouts.body
         self._exchanges.append(exchange)
         if len(self._exchanges) == 1:
             self._begin(exchange)
@@ -197,18 +215,28 @@ class ClientConnection(asyncio.Protocol):
         exchange.head_complete()
 
     def on_body(self, data: bytes) -> None:
-        """A piece of the body."""
-        if self._reading is not None:
+        """A piece of the body. They are gathered: one read may bring tens of thousands, of a byte each."""
+        self._pieces.append(data)
+
+    def _pass_on_body(self) -> None:
+        """Give the exchange what one read brought of its body."""
+        if self._pieces:
+            pieces, self._pieces = self._pieces, []
             self._head_bytes = 0
-            self._reading.body_piece(data)
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._body_due += len(data) / self.gate.limits.body_bytes_per_second
+            if self._reading is not None:
+                self._reading.body_piece(data)
 
     def on_message_complete(self) -> None:
         """The request is complete."""
         if self._reading is not None and self._reading.head.has_body and self._parser.should_upgrade():
             return  # its body is still to come
+        self._pass_on_body()
         exchange, self._reading = self._reading, None
         self._head_bytes = 0
         if exchange is not None:
+            exchange.head.keep_alive &= self._parser.should_keep_alive()  # a trailer can say close
             exchange.body_complete()
         if len(self._exchanges) > self.gate.limits.pipelined:
             self._pause_reading()
@@ -253,8 +281,13 @@ class ClientConnection(asyncio.Protocol):
             self._next()
 
     def keeps_alive(self, exchange: Exchange) -> bool:
-        """Whether the connection can be used again after this exchange."""
-        return exchange.head.keep_alive and exchange.complete and not self.gate.draining
+        """Whether the response's head may say that the connection can be used again; what it says is kept to.
+
+        While the process is leaving, the last of the requests that have come is answered with ``Connection: close``.
+        """
+        last = self.gate.draining and len(self._exchanges) <= 1
+        exchange.head.keep_alive = exchange.head.keep_alive and exchange.complete and not last
+        return exchange.head.keep_alive
 
     def refusal(self, exchange: Exchange, status: int, headers: tuple[tuple[str, str], ...], body: bytes) -> bytes:
         """A refusal as bytes."""
@@ -267,7 +300,7 @@ class ClientConnection(asyncio.Protocol):
 
     def exchange_ended(self, exchange: Exchange) -> None:
         """Answered, cut or gone: the next one's turn, or the connection's end."""
-        keep = self.keeps_alive(exchange)
+        keep = exchange.head.keep_alive and exchange.complete
         if self._begun is exchange:
             self._begun = None
         if self._exchanges and self._exchanges[0] is exchange:
@@ -303,25 +336,29 @@ class ClientConnection(asyncio.Protocol):
         if self._fault is not None:
             self._answer_fault()
         else:
-            timeouts = self.gate.timeouts
-            self._delay(timeouts.head if self._in_head else timeouts.keep_alive)
+            self._delay(self.gate.timeouts.head if self._in_head else self.gate.keep_alive)
 
     def _resume_reading(self) -> None:
         if self._writing_paused or self.transport is None or self.transport.is_closing():
             return
         if self._reading_paused:
             self._reading_paused = False
+            self._body_due = max(self._body_due, self.gate.now() + self.gate.timeouts.body)
             self.transport.resume_reading()
 
     def _finish(self, exchange: Exchange) -> None:
-        """The last exchange of this connection. What the client still sends is read a while, then cut."""
+        """The last exchange of this connection.
+
+        What the client still sends, asked for or not, is read a while and then cut: a close with bytes unread would
+        reset the answer away (RFC 9112 §9.6).
+        """
         while self._exchanges:
             self._exchanges.popleft()
         assert self.transport is not None
         if self._fault is not None and exchange.complete and exchange.head.keep_alive:
             self._answer_fault()
-        elif exchange.complete:
-            self.close()
+        elif exchange.complete and exchange.head.keep_alive:
+            self.close()  # the process is leaving
         else:
             self._linger()
 
@@ -336,7 +373,7 @@ class ClientConnection(asyncio.Protocol):
                 reading.refuse(deny)
                 return
             self._exchanges.remove(reading)
-        if not self._exchanges:
+        if not self._exchanges and self.transport is not None and not self.transport.is_closing():
             self._answer_fault()
 
     def _answer_fault(self) -> None:
@@ -361,7 +398,10 @@ class ClientConnection(asyncio.Protocol):
             self.reset()
 
     def eof_received(self) -> bool:
-        """The client sends nothing more: it is gone, unless it still waits for the answer to all it sent."""
+        """The client sends nothing more: it is gone, as for nginx and Envoy. What is written still leaves.
+
+        A half-closed client that waits looks like one that has left, and a model that goes on for nobody costs.
+        """
         return False
 
     def close(self) -> None:
@@ -376,9 +416,13 @@ class ClientConnection(asyncio.Protocol):
             reset(self.transport)
 
     def stop(self) -> None:
-        """The process is leaving: an idle connection closes, a busy one after its answer."""
-        if not self._exchanges and not self._in_head and self.transport is not None:
-            self.transport.close()
+        """The process is leaving: an idle connection closes, a busy one after its answer, or once it is idle."""
+        if self._exchanges or self._in_head or self.transport is None:
+            return
+        if unread(self.transport):  # a request has come, and is about to be read
+            self._delay(self.gate.timeouts.head)
+        else:
+            self.close()
 
     def timed_out(self) -> None:
         """The sweep found the deadline passed."""
@@ -395,4 +439,4 @@ class ClientConnection(asyncio.Protocol):
         elif self._exchanges:
             self.deadline = float("inf")  # it waits for its answer, and so do we
         else:
-            self.close()
+            self.stop()

@@ -36,9 +36,9 @@ from gateway.policy.decision import Deny, Permit, Reason
 from gateway.policy.snapshot import Asked
 from gateway.proxy.body import Body, BodyTooLargeError, NoRoomError
 from gateway.proxy.head import Head, Refused, malformed
-from gateway.proxy.reading import ReadingFailedError
+from gateway.proxy.reading import AbandonedError, ReadingFailedError
 from gateway.proxy.relay import ListTooLongError, Relay
-from gateway.proxy.wire import own_response
+from gateway.proxy.wire import CONTINUE, own_response
 
 if TYPE_CHECKING:
     from gateway.proxy.connection import ClientConnection
@@ -142,7 +142,10 @@ class Exchange:
 
     def _proceed(self) -> None:
         """When caller and body are both known: what is asked for, whether it may be had, and on its way."""
-        if self.stage is not Stage.WAITING or self.caller is None or not self._body_complete:
+        if self.stage is not Stage.WAITING or self.caller is None:
+            return
+        if not self._body_complete:
+            self._ask_for_body()
             return
         try:
             if self._reading is None and not self._read_body():
@@ -279,8 +282,15 @@ class Exchange:
             raise self.gate.too_large()
         if not self.gate.buffered.has_room(self._body.owner, head.content_length or 0):
             raise self.gate.no_room()
-        if head.expects_continue and head.version == "1.1" and not self._body_complete:
-            self.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _ask_for_body(self) -> None:
+        """Say once that the body is wanted, to a client that waits for that (RFC 9110 §10.1.1).
+
+        What the head alone refuses, an unknown caller for one, has been refused by now: instead of the 100.
+        """
+        if self.head.expects_continue and self.bytes_in == 0:
+            self.head.expects_continue = False
+            self.client.write(CONTINUE)
 
     def _read_body(self) -> bool:
         """Read what the body says; if that takes long, it is done elsewhere, and ``_proceed`` is called again."""
@@ -303,7 +313,9 @@ class Exchange:
         """Have a large body read by the process beside this one. If that fails, nobody knows what it would invoke."""
         assert self.operation is not None
         try:
-            self._reading = await self.gate.reading.read(self.operation.reader, self._body.spool())
+            self._reading = await self.gate.reading.read(self.operation.reader, self._body.spool(), self._body.owner)
+        except AbandonedError:
+            return
         except MalformedBodyError as error:
             self.refuse(malformed(str(error), error.status).deny)
         except NoRoomError:
@@ -586,6 +598,8 @@ class Exchange:
     # ------------------------------------------------------------------ record
 
     def _end(self) -> None:
+        if self.stage is Stage.CONNECTING and self.provider is not None:
+            self.provider.pool.leave(self)
         self.stage = Stage.ENDED
         self.relay.out.clear()
         self._body.close()

@@ -2,19 +2,27 @@
 
 from gateway.dialects import DIALECTS
 from gateway.dialects.table import Dialect
+from gateway.observability.metrics import Counters
 from gateway.proxy.head import Head
-from gateway.proxy.upstream import Pool
+from gateway.proxy.pool import Pool
+from gateway.proxy.resolver import Resolver
 from gateway.settings import Provider, Settings
+from gateway.tls import watched_client
 
 
 class Upstream:
     """A provider at run time: its dialect, its pool, and how a request to it is written."""
 
-    def __init__(self, name: str, provider: Provider, settings: Settings) -> None:
+    def __init__(
+        self, name: str, provider: Provider, settings: Settings, resolver: Resolver, counters: Counters
+    ) -> None:
         self.name = name
+        secure = provider.base_url.startswith("https:")
+        self.tls = watched_client(provider.tls, f"providers.{name}.tls", counters) if secure else None
         self.dialect: Dialect = DIALECTS[provider.dialect]
         self.forwards = provider.credentials == "forward"
-        self.pool = Pool(name, provider, self.dialect, settings.proxy.limits, settings.proxy.timeouts)
+        limits, timeouts = settings.proxy.limits, settings.proxy.timeouts
+        self.pool = Pool(name, provider, self.dialect, limits, timeouts, resolver, self.tls)
         self._base_path = self.pool.base_path.encode()
         self._host = self.pool.authority.encode()
         self._secret_headers = () if self.forwards else tuple(name for name, _ in self.dialect.credentials)

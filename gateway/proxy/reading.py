@@ -1,8 +1,8 @@
 """Bodies that take long to parse are read in a process beside the worker: orjson holds the interpreter while it works.
 
 The two share a socket. The worker hands over a body's file and says where models may be named; the other answers with
-what it found, one body at a time. It knows no policy and has no network. If it dies, or takes too long, the body is
-refused, and the next one gets a new process.
+what it found, one body at a time; whose is next goes round the callers. It knows no policy and has no network. If it
+dies, or takes too long, the body is refused, and the next one gets a new process.
 
 ``python -m gateway.proxy.reading --channel FD`` is that process.
 """
@@ -20,6 +20,7 @@ from typing import IO, Any
 import orjson
 
 from gateway.dialects.selectors import BodyReader, MalformedBodyError, Reading, Selector
+from gateway.proxy.turns import Turns
 
 LONGEST_SECONDS = 10.0
 """How long one body may take. The largest that is read at all takes about a second."""
@@ -31,24 +32,31 @@ class ReadingFailedError(Exception):
     """The process died or took too long; the body is not known."""
 
 
+class AbandonedError(Exception):
+    """The body was closed before its turn came: its client has left."""
+
+
 class ReadingProcess:
     """A worker's process for large bodies: started with the first of them."""
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
         self._socket: socket.socket | None = None
-        self._turn = asyncio.Lock()
+        self._turn = Turns()
         self.started = 0
 
-    async def read(self, reader: BodyReader, file: IO[bytes]) -> Reading:
-        """What a body says.
+    async def read(self, reader: BodyReader, file: IO[bytes], owner: str = "") -> Reading:
+        """What a body says; ``owner`` is whose turn it takes.
 
         Raises:
             MalformedBodyError: as ``BodyReader.read``.
             ReadingFailedError: nobody knows.
+            AbandonedError: nobody needs to.
         """
         request = orjson.dumps({"selectors": [(s.path, s.required) for s in reader.selectors]}) + b"\n"
-        async with self._turn:
+        async with self._turn.of(owner):
+            if file.closed:
+                raise AbandonedError
             try:
                 async with asyncio.timeout(LONGEST_SECONDS):
                     answer = await self._ask(request, file)

@@ -210,6 +210,17 @@ async def test_replicas_and_receipts_are_shown(gate, portcullis):
     assert (await portcullis("receipt", "9")).code == Exit.REFUSED
 
 
+async def test_workers_are_restarted(gate, portcullis):
+    async def replace():
+        return 2
+
+    gate.restart = replace
+    shown = await portcullis("replicas", "restart")
+    assert (shown.code, shown.lines) == (Exit.DONE, ["RESTARTED 2 workers"])
+    assert (await portcullis("replicas", "restart", token="demo-viewer")).code == Exit.NOT_ALLOWED
+    assert (await portcullis("replicas", "stop")).code == Exit.USAGE
+
+
 async def test_the_policy_is_shown_as_json(gate, portcullis):
     shown = await portcullis("policy", "show")
     assert shown.json["schema"] == 1

@@ -6,6 +6,8 @@ import pytest
 import pytest_asyncio
 from control_harness import APPROVER, OPERATOR, SECOND, Role, start_gate, stop_gate
 
+from gateway.control.bootstrap import appoint
+
 OPERATORS = "/api/v1/operators"
 ORDER = {"authority": "US Department of Commerce", "reference": "BIS-2026-0612"}
 ALONE = {APPROVER: {Role.APPROVER}, OPERATOR: {Role.OPERATOR}}
@@ -101,6 +103,20 @@ async def test_a_token_that_was_replaced_by_another_counts_as_theirs(gate):
     await refused(gate, stolen, APPROVER)
 
 
+@pytest.mark.parametrize("how", ["another token", "made anew"])
+async def test_a_hold_is_not_undone_by_whoever_took_its_makers_token(gate, how):
+    hold = (await gate.post("/api/v1/models/claude-fable-5/offline", {"order": ORDER}))["hold"]
+    if how == "another token":
+        stolen = await replaced(gate, OPERATOR, APPROVER)
+    else:
+        await gate.delete(f"{OPERATORS}/{OPERATOR}", If_Match='"1"')
+        stolen = await appointed(gate, OPERATOR, roles=["operator"])
+    answer = await gate.post(f"/api/v1/holds/{hold}/undo", token=stolen)
+    assert (answer.status, answer.problem) == (403, "forbidden")
+    assert (await gate.post(f"/api/v1/holds/{hold}/release", token=stolen)).status == 202
+    assert await gate.state("claude-fable-5") == "offline"
+
+
 async def test_what_was_proposed_by_a_puppet_stays_ones_own_when_another_takes_its_token(gate):
     puppet = await appointed(gate, "puppet", roles=["operator"])
     change = await proposed(gate, puppet)
@@ -180,6 +196,16 @@ async def test_two_second_approvers_at_once_are_not_two(founded):
     assert {answer.status for answer in made} <= {200, 409, 412}
     listed = (await gate.get(OPERATORS))["operators"]
     assert sum("counts_as" not in each for each in listed if each["id"].startswith("p")) <= 1
+
+
+async def test_where_an_approver_is_lost_whoever_has_the_machine_appoints_one(founded):
+    gate = founded
+    await appointed(gate, "second")
+    for name in ("second", "new"):
+        token = await appoint(gate.store, name)
+        assert await decided(gate, await proposed(gate, APPROVER), token) == 200
+        entry = await gate.store.entry((await gate.get(f"{OPERATORS}/{name}"))["changed"])
+        assert (entry.actor, entry.action, entry.subject) == ("host", "operator.appoint", f"operators/{name}")
 
 
 async def test_an_operator_one_appoints_first_is_not_the_second_approver(founded):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.dialects import DIALECTS
+from gateway.dialects import DIALECTS, selectors
 from gateway.dialects.selectors import MAX_NAMES, BodyReader, MalformedBodyError, Reading, Selector
 
 MODEL = Selector(("model",), required=True)
@@ -216,6 +216,28 @@ def test_a_hostile_body_costs_no_more_than_its_size():
     assert time.process_time() - began < 5
 
 
+@pytest.mark.parametrize("body", REFUSED.values(), ids=REFUSED)
+def test_among_many_quotes_the_same_is_refused(body, monkeypatch):
+    monkeypatch.setattr(selectors, "MANY_QUOTES", -1)
+    with pytest.raises(MalformedBodyError):
+        CHAT.read(body)
+
+
+@pytest.mark.parametrize(("reader", "body", "names"), READ)
+def test_among_many_quotes_the_same_is_read(reader, body, names, monkeypatch):
+    monkeypatch.setattr(selectors, "MANY_QUOTES", -1)
+    assert reader.read(body).names == names
+
+
+def test_escaped_quotes_without_end_are_no_candidates():
+    """Each of them would be looked at by the search among few quotes."""
+    text = b'\\"mode' * 100_000
+    assert text.count(b'"') < selectors.MANY_QUOTES
+    assert CHAT.read(b'{"model":"A","x":"' + text * 3 + b'"}').names == ("A",)
+    with pytest.raises(MalformedBodyError):
+        CHAT.read(b'{"model":"A","x":"' + text * 3 + b'","model":"K"}')
+
+
 @pytest.mark.parametrize(("item", "count"), [(b'{"model":1}', 150_000), (b"{}", 1_500_000), (b"1", 2_000_001)])
 def test_a_body_of_too_many_values_is_refused_unread(item, count):
     began = time.process_time()
@@ -315,6 +337,16 @@ def test_whatever_is_read_every_parser_would_read_alike(body):
             document = _reading(body, choose, fold=fold)
             assert [name for path in PATHS for name in _names(document, path)] == list(reading.names)
             assert (document.get("stream") is True) == reading.stream
+
+
+@settings(max_examples=200, deadline=None)
+@given(bodies)
+def test_both_searches_for_keys_find_the_same(body):
+    few, many = (
+        [match.lastindex for match in search.finditer(body.encode())]
+        for search in (MESSAGES._among_few_quotes, MESSAGES._among_many_quotes)
+    )
+    assert few == many
 
 
 @settings(max_examples=100, deadline=None)

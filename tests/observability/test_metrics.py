@@ -10,6 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.observability.metrics import BY_NAME, METRICS, Counters, expose, merge
 
 REQUESTS = "portcullis_requests_total"
+STANDARD = ("process_open_fds", "process_max_fds", "process_resident_memory_bytes")
+"""prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics: the names that every client library uses."""
 FIRST_BYTE = "portcullis_upstream_first_byte_seconds"
 
 
@@ -32,7 +34,7 @@ def request_labels(provider: str) -> dict[str, str]:
 @pytest.mark.parametrize("definition", METRICS, ids=[definition.name for definition in METRICS])
 def test_every_metric_follows_the_conventions(definition):
     """prometheus.io/docs/practices/naming: prefix, unit at the end, base units, ``_total`` for counters alone."""
-    assert re.fullmatch(r"portcullis_[a-z0-9_]+", definition.name)
+    assert re.fullmatch(r"portcullis_[a-z0-9_]+", definition.name) or definition.name in STANDARD
     assert definition.name.endswith("_total") == (definition.kind == "counter")
     assert not re.search(r"_(ms|milliseconds|minutes|kb)(_|$)", definition.name)
     assert definition.help.endswith(".")

@@ -1,5 +1,6 @@
 """Bodies while they wait: in memory or on disk, and counted, for whom."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,47 @@ def test_a_body_is_counted_for_its_caller_once_that_is_known(buffered):
     assert dict(buffered._of) == {"alice": 150, "another credential": 40}
     late.close()
     assert dict(buffered._of) == {"alice": 150}
+
+
+def test_owners_of_nothing_are_not_remembered(buffered):
+    """Somebody without a key can be a new owner with each request."""
+    for number in range(100):
+        body = Body(buffered)
+        body.belongs_to(f"credential {number}")
+        body.close()
+    assert (buffered.total, dict(buffered._of)) == (0, {})
+
+
+def test_callers_that_take_all_they_can_leave_room_for_one_that_comes_later(tmp_path):
+    """With the defaults four callers could fill a worker; they, and a fifth, leave ten megabytes."""
+    limits = Limits()
+    buffered = Buffered(limits, tmp_path)
+    step = 64 * 1024
+    for number in range(5):
+        while buffered.has_room(f"greedy {number}", step):
+            buffered.take(f"greedy {number}", step)
+    assert buffered._of["greedy 0"] == limits.buffered_bytes_per_caller
+    assert buffered.has_room("late", 10 * 1024 * 1024)
+
+
+def test_a_caller_that_is_alone_may_have_everything(tmp_path):
+    buffered = Buffered(Limits(body_bytes=1000, buffered_bytes_per_caller=1000, buffered_bytes=1000), tmp_path)
+    for _ in range(10):
+        buffered.take("alone", 100)
+    assert not buffered.has_room("alone", 1)
+
+
+def test_a_body_in_tiny_pieces_takes_no_more_memory_than_in_one(tmp_path):
+    limits = Limits()
+    tracemalloc.start()
+    body = Body(Buffered(limits, tmp_path))
+    for _ in range(50_000):
+        body.add(b"xy")
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert bytes(body.content()) == b"xy" * 50_000
+    body.close()
+    assert taken < 3 * 100_000
 
 
 def test_a_disk_that_takes_nothing_is_no_room(buffered, tmp_path):

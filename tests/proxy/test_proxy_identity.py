@@ -232,6 +232,18 @@ async def test_when_a_token_expires_its_stream_is_cut_if_the_policy_asks_for_wha
     assert door.lines[0]["caller"], "it is still known who it was"
 
 
+async def test_what_time_cuts_is_counted_and_is_on_no_revisions_receipt(door, client, provider):
+    token = KEY.sign(claims(exp=time.time() - 29.7))
+    await streaming(client, provider, post(key=token, stream=True))
+    door.gate.sweep()
+    await client.chunk()
+    assert door.gate.replica.streams_cut == 0
+    counted = {
+        name: value for name, labels, value in door.gate.samples("r") if labels == ("gpt-5.4", "attribute_unknown")
+    }
+    assert counted["portcullis_streams_cut_total"] == 1
+
+
 async def test_and_goes_on_if_not(door, client, provider, until):
     token = KEY.sign(claims(exp=time.time() - 29.7))
     upstream = await streaming(client, provider, post(key=token, model="gpt-5.4-mini", stream=True))

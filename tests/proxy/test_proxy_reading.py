@@ -12,7 +12,7 @@ from proxy_harness import OK, post
 from gateway.dialects.openai import OPENAI
 from gateway.dialects.selectors import MalformedBodyError
 from gateway.proxy import reading
-from gateway.proxy.reading import ReadingFailedError, ReadingProcess
+from gateway.proxy.reading import AbandonedError, ReadingFailedError, ReadingProcess
 
 FOUND = OPENAI.operation("POST", "/v1/chat/completions")
 assert FOUND is not None
@@ -92,6 +92,34 @@ async def test_an_answer_that_nobody_took_is_not_the_next_ones(process, file_of)
     with pytest.raises(asyncio.CancelledError):
         await asked
     assert (await process.read(CHAT, file_of(b'{"model":"K"}'))).names == ("K",)
+
+
+async def test_one_caller_that_queues_many_waits_for_itself(process, file_of):
+    order = []
+
+    async def read(owner: str) -> None:
+        await process.read(CHAT, file_of(b'{"model":"A"}'), owner)
+        order.append(owner)
+
+    await asyncio.gather(*(read("greedy") for _ in range(20)), *(read(name) for name in ("alice", "bob", "alice")))
+    assert {order.index("alice"), order.index("bob")} == {2, 3}, "the first is served, and another is its turn's"
+    assert order[:7].count("alice") == 2
+
+
+async def test_a_body_closed_before_its_turn_is_not_asked_about(process, file_of):
+    await process.read(CHAT, file_of(b'{"model":"A"}'))
+    os.kill(process._process.pid, signal.SIGSTOP)
+    first = asyncio.ensure_future(process.read(CHAT, file_of(b'{"model":"A"}')))
+    await asyncio.sleep(0)
+    closed = file_of(b'{"model":"K"}')
+    second = asyncio.ensure_future(process.read(CHAT, closed))
+    await asyncio.sleep(0)
+    closed.close()
+    os.kill(process._process.pid, signal.SIGCONT)
+    assert (await first).names == ("A",)
+    with pytest.raises(AbandonedError):
+        await second
+    assert process.started == 1
 
 
 # ------------------------------------------------------------------------------------------------ in an exchange
@@ -181,6 +209,30 @@ async def test_a_client_that_leaves_while_its_body_is_read_leaves_nothing(open_d
     os.kill(door.gate.reading._process.pid, signal.SIGCONT)
     await until(lambda: not door.gate.reading._turn.locked())
     assert (door.gate.buffered.total, door.gate.buffered.spooled, provider.connections) == (0, 0, 0)
+
+
+async def test_a_client_that_leaves_while_its_body_waits_for_its_turn_leaves_nothing(
+    open_door, connect, provider, until, caplog
+):
+    door = await open_door()
+    await door.gate.reading._start()
+    os.kill(door.gate.reading._process.pid, signal.SIGSTOP)
+    first, second = await connect(door), await connect(door)
+    first.send(post(body=large()))
+    await until(door.gate.reading._turn.locked)
+    second.send(post(body=large()))
+    await until(lambda: door.gate.buffered.spooled == 2)
+    await until(lambda: door.gate.reading._turn._round)
+    second.reset()
+    await until(lambda: len(door.gate.connections) == 1)
+    os.kill(door.gate.reading._process.pid, signal.SIGCONT)
+    upstream = await provider.accept()
+    await upstream.message()
+    upstream.send(OK)
+    assert (await first.message()).status == 200
+    await until(lambda: not door.gate.reading._turn.locked())
+    assert (door.gate.buffered.total, door.gate.buffered.spooled, provider.connections) == (0, 0, 1)
+    assert "portcullis_internal_errors_total" not in door.counts
 
 
 LIMITS = {"body_bytes": 1000, "spool_above": 100, "buffered_bytes_per_caller": 1500, "buffered_bytes": 2000}
