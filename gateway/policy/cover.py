@@ -17,6 +17,12 @@ class Cover:
             for model_id, model in sorted(models.items())
         ]
         self._ids = sorted(models)
+        self._sorts: dict[str, set[str]] = {}
+        for model_id, family, tags, providers in self._models:
+            families = () if family is None else (family,)
+            for kind, values in (("family", families), ("tag", tags), ("provider", providers)):
+                for value in values:
+                    self._sorts.setdefault(f"{kind}:{value}", set()).add(model_id)
         self._found: dict[str, frozenset[str]] = {}
 
     def __call__(self, patterns: Iterable[str]) -> frozenset[str]:
@@ -31,6 +37,8 @@ class Cover:
         return found
 
     def _search(self, pattern: str) -> frozenset[str]:
+        if pattern in self._sorts and "*" not in pattern and "?" not in pattern:
+            return frozenset(self._sorts[pattern])
         start = literal_start(pattern)
         near = slice(bisect_left(self._ids, start), bisect_left(self._ids, f"{start}\x7f"))  # ids are ASCII
         if pattern == start:

@@ -148,11 +148,11 @@ class _Writer:
     def _write(self, node: Node, wanted: bool) -> tuple[Row, ...]:
         parts = node.parts
         match node.form:
-            case "everyone":
-                return (ANYTHING,) if wanted else ()
             case "atom":
                 assert node.atom is not None
                 return (_of_atom(node.atom, wanted),)
+            case "everyone":
+                return (ANYTHING,) if wanted else ()
             case "not":
                 return self.rows(parts[0], wanted=not wanted)
             case "term":
