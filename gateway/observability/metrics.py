@@ -39,7 +39,6 @@ METRICS: tuple[Definition, ...] = (
     Definition(_P + "client_connections", "gauge", "Open client connections."),
     Definition(_P + "buffered_bytes", "gauge", "Bytes of requests' bodies that wait, in memory and on disk."),
     Definition(_P + "spooled_bodies", "gauge", "Bodies of requests that wait on disk."),
-    Definition(_P + "upstream_connections", "gauge", "Open connections to a provider.", ("provider",)),
     Definition(_P + "worker_tasks", "gauge", "Tasks of a worker that are not done.", ("replica",)),
     Definition("process_open_fds", "gauge", "Open descriptors of a worker.", ("replica",)),
     Definition("process_max_fds", "gauge", "How many a worker may open.", ("replica",)),

@@ -425,10 +425,8 @@ class Gate:
             ("portcullis_replica_serving", (replica, str(self.replica.state)), 1),
         ]
         for name, provider in self.providers.items():
-            gauges.append(("portcullis_upstream_connections", (name,), len(provider.pool.open)))
             mine = sum(1 for exchange in self.in_flight if exchange.provider and exchange.provider.name == name)
             gauges.append(("portcullis_in_flight_requests", (name,), mine))
-            pool = self.providers[name].pool
-            gauges.append(("portcullis_upstream_connections", (name,), len(pool.open)))
-            gauges.append(("portcullis_upstream_queue", (name,), pool.waiting))
+            gauges.append(("portcullis_upstream_connections", (name,), len(provider.pool.open)))
+            gauges.append(("portcullis_upstream_queue", (name,), provider.pool.waiting))
         return gauges + self.counters.samples()
