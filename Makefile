@@ -2,12 +2,13 @@
 # make test   every test
 # make soak   everything at once for ten minutes; then nothing may be left (SOAK_SECONDS=60 for less)
 # make check  lint, format, types
+# make bench  our data plane beside other proxies; BENCH=quick make bench: a short one
 PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c '' 2>/dev/null && echo python3.12 || echo python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test soak check lock clean
+.PHONY: run test soak check bench lock clean
 
 run: $(STAMP)
 	@$(BIN)/portcullis demo
@@ -23,6 +24,14 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Debian's packages for it: nginx libnginx-mod-http-lua wrk haproxy. Who is not installed is skipped, with the reason.
+bench: $(STAMP) build/bench/tools
+	$(BIN)/python tests/benchmarks/bench_proxies.py $(BENCH)
+
+build/bench/tools: requirements-bench.lock
+	-$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target $@ -r $< \
+	  && touch $@
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \

@@ -33,7 +33,7 @@ The map; imports point inwards (``tests/test_architecture.py`` enforces it)::
     policy/         the decision, pure            identity/       from a credential to a caller
     enforcement/    Redis, leases, receipts       control/        admin API
     observability/  metrics, logs                 simulator/      a fake provider that speaks every dialect
-    cli/            the command line              settings, serve, supervisor, embedded, tasks, channel, errors
+    cli/            the command line              settings, tls, serve, supervisor, embedded, tasks, channel, errors
 """
 
 __version__ = "0.1.0"

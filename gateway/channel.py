@@ -4,6 +4,7 @@ The control process asks (``{"id", "call"}``), the worker answers (``{"id", "res
 """
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -54,6 +55,12 @@ class Channel:
     def _send(self, message: dict[str, Any]) -> None:
         if not self._writer.is_closing():
             self._writer.write(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
+
+    async def close(self) -> None:
+        """Say what is still unsaid, and hang up."""
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
 
     async def _listen(self) -> None:
         try:

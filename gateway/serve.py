@@ -1,6 +1,8 @@
 """``portcullis serve``: the control process. Starts Redis, workers, admin API; waits for a signal; leaves in order."""
 
 import asyncio
+import contextlib
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,19 +15,31 @@ from redis.exceptions import RedisError
 
 from gateway import tasks
 from gateway.control.app import Context, build
+from gateway.control.problems import Conflict
 from gateway.control.scheduler import Scheduler
 from gateway.embedded import EmbeddedRedis
 from gateway.enforcement import scripts
 from gateway.enforcement.connection import FEED_BLOCK_MS, connect
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.receipts import Receipts
+from gateway.enforcement.requirements import Finding, inspect
 from gateway.enforcement.signing import ForgedError, load_signer
 from gateway.enforcement.store import NotInitialisedError, Store
 from gateway.observability.metrics import Counters, Sample, expose
 from gateway.observability.traffic import BUCKET_SECONDS, bucket, recent
-from gateway.settings import Settings
-from gateway.supervisor import Supervisor
+from gateway.settings import Settings, SettingsError
+from gateway.supervisor import PortTakenError, RestartError, Supervisor, accept, taken
+from gateway.tls import (
+    Watched,
+    client_context,
+    following,
+    keep_current,
+    server_context,
+    warn_of_readable_key,
+    watched_server,
+)
 
+INSPECT_AGAIN_SECONDS = 1.0
 _log = structlog.get_logger("portcullis.serve")
 
 
@@ -50,31 +64,40 @@ class ControlProcess:
     def __init__(self, settings: Settings) -> None:
         if not settings.signing_key.exists():
             raise StartError(f"there is no signing key {settings.signing_key}: run `portcullis init` first")
-        for provider in settings.providers.values():
-            provider.key()  # one that is missing stops the start here, not in every worker
+        self._counters = Counters()
+        self._tls = _checked(settings, self._counters)  # what is missing stops the start here, not in every worker
         self._settings = settings
         self._redis = EmbeddedRedis(settings.state_dir) if settings.redis.url == "embedded" else None
         self._commands = connect(settings)
         self._feed = connect(settings, timeout=FEED_BLOCK_MS / 1000 + 2)
         self.store = Store(self._commands, Keys(settings.redis.prefix), load_signer(settings.signing_key))
         self._receipts = Receipts(self.store, self._feed)
-        self._supervisor = Supervisor(settings, self._bury)
-        self._counters = Counters()
+        try:
+            self._supervisor = Supervisor(taken(settings), self._bury)
+        except (OSError, PortTakenError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise StartError(f"proxy.listen {settings.proxy.listen}: {why}") from None
         self._last_offline: list[Sample] = []
         self._background: list[asyncio.Task[Any]] = []
+        self._burials: set[asyncio.Task[Any]] = set()
+        self._terminal = _terminal()
         self._signals = 0
         self._stop = asyncio.Event()
 
     async def run(self, started: Callable[[Running], Any] | None = None) -> None:
         """Run until SIGTERM or SIGINT. ``started`` is called when every worker listens."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         if self._redis is not None:
             await self._redis.start()
             self._background.append(tasks.spawn(self._redis.watch(), "redis-watch"))
+        await self._inspect_redis()
         self._receipts.start()
         self._background.append(tasks.spawn(Scheduler(self.store, self._receipts).run(), "scheduler"))
+        if self._tls is not None:
+            self._background.append(tasks.spawn(keep_current([self._tls]), "certificates"))
         self._supervisor.start()
         runner, admin = await self._serve_admin()
         try:
@@ -84,6 +107,39 @@ class ControlProcess:
             await self._stop.wait()
         finally:
             await self._leave(runner)
+
+    async def _inspect_redis(self) -> None:
+        """Look at what the server promises. One that does not answer now is looked at when it does.
+
+        Raises:
+            StartError: a receipt could lie.
+        """
+        try:
+            findings = await inspect(self._commands)
+        except (OSError, RedisError) as error:
+            _log.error("redis_unreachable", error=str(error))
+            self._background.append(tasks.spawn(self._inspect_later(), "inspect-redis"))
+            return
+        self._judge_redis(findings)
+
+    async def _inspect_later(self) -> None:
+        while True:
+            await asyncio.sleep(INSPECT_AGAIN_SECONDS)
+            try:
+                self._judge_redis(await inspect(self._commands))
+            except (OSError, RedisError):
+                continue
+            except StartError as error:
+                _log.error("redis_unsafe", error=str(error))
+                self._stop.set()
+            return
+
+    def _judge_redis(self, findings: list[Finding]) -> None:
+        for finding in findings:
+            _log.warning("redis_settings", what=finding.what, found=finding.found, advice=finding.advice)
+        fatal = [str(finding) for finding in findings if finding.fatal]
+        if fatal and self._settings.redis.strict:
+            raise StartError("this Redis can forget what it acknowledged:\n  " + "\n  ".join(fatal))
 
     async def _until_ready(self, admin: str) -> None:
         ready = tasks.spawn(self._supervisor.wait_ready(), "wait-ready")
@@ -100,13 +156,16 @@ class ControlProcess:
             receipts=self._receipts,
             metrics=self._metrics,
             ready=lambda: self._supervisor.ready,
+            workers=lambda: self._supervisor.states,
+            restart=self._restart,
             traffic=self._traffic,
             refusal=self._supervisor.refusal,
         )
         runner = web.AppRunner(build(context), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         host, _, port = self._settings.admin.listen.rpartition(":")
-        site = web.TCPSite(runner, host.strip("[]"), int(port))
+        secure = None if self._tls is None else following(self._tls)
+        site = web.TCPSite(runner, host.strip("[]"), int(port), ssl_context=secure)
         try:
             await site.start()
         except OSError as error:
@@ -116,6 +175,8 @@ class ControlProcess:
 
     async def _leave(self, runner: web.AppRunner) -> None:
         await self._supervisor.stop()
+        if self._burials:
+            await asyncio.wait(self._burials)
         await self._receipts.stop()
         await runner.cleanup()
         await tasks.cancel(*self._background)
@@ -132,10 +193,41 @@ class ControlProcess:
         if self._signals > 1:
             self._supervisor.kill()
 
+    # ------------------------------------------------------------------ hot restart
+
+    def _hung_up(self) -> None:
+        """SIGHUP: new workers, with the settings as they are now; but where a terminal was closed, the end."""
+        if self._terminal and not _terminal():
+            self._signalled()
+        else:
+            tasks.spawn(self._restart_unasked(), "restart")
+
+    async def _restart_unasked(self) -> None:
+        with contextlib.suppress(Conflict):  # the log has it
+            await self._restart()
+
+    async def _restart(self) -> int:
+        """Replace all workers; gives how many.
+
+        Raises:
+            Conflict: not now, or not with these settings.
+        """
+        try:
+            accepted = accept(self._settings)
+            replaced = await self._supervisor.restart(accepted)
+        except (SettingsError, RestartError) as error:
+            _log.error("restart_refused", error=str(error))
+            raise Conflict(f"Not restarted: {error}.") from None
+        self._settings = accepted.settings
+        _log.info("restarted", workers=replaced)
+        return replaced
+
     # ------------------------------------------------------------------ workers that died
 
     def _bury(self, member: str) -> None:
-        tasks.spawn(self._leave_for(member), "leave-for-the-dead")
+        burial = tasks.spawn(self._leave_for(member), "leave-for-the-dead")
+        self._burials.add(burial)
+        burial.add_done_callback(self._burials.discard)
 
     async def _leave_for(self, member: str) -> None:
         """Say it for a child that the kernel reported dead: no receipt needs to wait for its lease."""
@@ -169,6 +261,38 @@ class ControlProcess:
             return self._last_offline
         self._last_offline = [("portcullis_models_offline", (model,), 1) for model in offline]
         return self._last_offline
+
+
+def _terminal() -> bool:
+    """Whether this process has a terminal that is still there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _checked(settings: Settings, counters: Counters) -> Watched | None:
+    """Look at every file and secret that workers will need; the admin listener's TLS.
+
+    Raises:
+        SettingsError: one of them is missing or cannot be used. The message says which, and what to do.
+    """
+    for name, provider in settings.providers.items():
+        place = f"providers.{name}"
+        try:
+            provider.key()
+            provider.egress_proxy()
+        except SettingsError as error:
+            raise SettingsError(f"{place}: {error}") from None
+        client_context(provider.tls, f"{place}.tls")
+        warn_of_readable_key(f"{place}.tls.key", provider.tls.key)
+    for place, tls in (("proxy.tls", settings.proxy.tls), ("admin.tls", settings.admin.tls)):
+        if tls is not None:
+            server_context(tls, place)
+            warn_of_readable_key(f"{place}.key", tls.key)
+    admin = settings.admin.tls
+    return None if admin is None else watched_server(admin, "admin.tls", counters)
 
 
 def state_dir(settings: Settings) -> Path:

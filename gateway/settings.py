@@ -5,9 +5,12 @@ An unknown key or a bad value stops the start and names it.
 
 import os
 import re
+from base64 import b64encode
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -46,6 +49,11 @@ def _jwks_url(value: str) -> str:
     return value
 
 
+def _egress_url(value: SecretStr) -> SecretStr:
+    EgressProxy.parse(value.get_secret_value())
+    return value
+
+
 Address = Annotated[str, AfterValidator(_address)]
 Name = Annotated[str, AfterValidator(_identifier)]
 Positive = Annotated[float, Field(gt=0)]
@@ -62,7 +70,7 @@ class Limits(Section):
     """What one request, one connection, one worker may use."""
 
     head_bytes: Count = Field(default=32 * KIB, description="Request line and headers; nginx allows four of 8 KiB.")
-    header_count: Count = Field(default=100, description="Headers in a request, as HAProxy's tune.http.maxhdr.")
+    header_count: Count = Field(default=100, description="Headers in a request or a response, as HAProxy's maxhdr.")
     response_head_bytes: Count = Field(default=64 * KIB, description="Status line and headers of an upstream.")
     body_bytes: Count = Field(default=32 * MIB, description="A request's body; Anthropic and Gemini allow 20 to 32 MB.")
     body_bytes_per_second: Count = Field(
@@ -75,6 +83,9 @@ class Limits(Section):
     )
     connections: Count = Field(default=10_000, description="Client connections per worker; more are closed at once.")
     upstream_connections: Count = Field(default=5_000, description="Connections per worker to one provider.")
+    upstream_queue: int = Field(
+        default=1_000, ge=0, description="Requests per worker and provider that wait while all connections are busy."
+    )
     pipelined: Count = Field(default=8, description="Requests read ahead on one connection before reading pauses.")
     write_buffer: Count = Field(default=32 * KIB, description="Unsent bytes per connection before its source waits.")
 
@@ -91,18 +102,59 @@ class Timeouts(Section):
     head: Positive = Field(default=15.0, description="From a request's first byte (or the connection) to its head.")
     body: Positive = Field(default=30.0, description="Silence within a request's body.")
     keep_alive: Positive = Field(default=75.0, description="An idle client connection; nginx's default.")
-    connect: Positive = Field(default=5.0, description="To open a connection to a provider.")
+    connect: Positive = Field(default=5.0, description="To open a connection to a provider, proxy and TLS included.")
+    dns: float = Field(default=30.0, ge=0, description="How long a resolved address is kept. 0: each is asked for.")
+    upstream_queue: Positive = Field(default=10.0, description="To wait for a connection while all are busy.")
     first_byte: Positive = Field(default=600.0, description="From the request to the response head: models think.")
     idle: Positive = Field(default=300.0, description="Silence of a provider within a response.")
     write: Positive = Field(default=300.0, description="A client that takes nothing of what is waiting for it.")
     upstream_keep_alive: Positive = Field(default=30.0, description="An idle connection to a provider.")
     shutdown: Positive = Field(default=30.0, description="From SIGTERM until exchanges in flight are cut.")
+    drain: Positive = Field(default=3600.0, description="The same for workers that a hot restart has replaced.")
+    hung: Positive = Field(default=30.0, description="A worker that answers its supervisor nothing is ended.")
+
+
+TlsVersion = Literal["1.2", "1.3"]
+
+
+class ServerTls(Section):
+    """TLS on a listener. The files are looked at every second; a new pair serves new connections at once."""
+
+    certificate: Path = Field(description="PEM: the certificate, then its intermediates.")
+    key: Path = Field(description="PEM: its private key, without a passphrase, readable by the gateway only.")
+    client_ca: Path | None = Field(default=None, description="PEM: only clients with a certificate of these may come.")
+    minimum: TlsVersion = Field(default="1.2", description="The oldest version of TLS that is spoken.")
+
+
+class ClientTls(Section):
+    """TLS to a provider. Its certificate is always verified, TLS is 1.2 at least; changed files are read again."""
+
+    ca_file: Path | None = Field(default=None, description="PEM: trust these alone; default: the system's.")
+    server_name: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9.-]+$",
+        description="Asked for and verified instead of base_url's host.",
+    )
+    certificate: Path | None = Field(default=None, description="PEM: the gateway's own certificate, if asked for one.")
+    key: Path | None = Field(default=None, description="PEM: its private key, without a passphrase.")
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together")
+        return self
 
 
 class Proxy(Section):
     """The data plane."""
 
     listen: Address = Field(default="127.0.0.1:8080", description="Where clients come in.")
+    tls: ServerTls | None = None
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
+        default=(),
+        description="Load balancers whose X-Forwarded-For is believed: the client is the rightmost that is none of "
+        "them. Used for log.client_address only; no forwarding header ever reaches a provider.",
+    )
     workers: int = Field(default=0, ge=0, le=256, description="Worker processes; 0 means one per processor.")
     spool_dir: Path | None = Field(default=None, description="Where large bodies wait; default: the system's.")
     limits: Limits = Limits()
@@ -118,15 +170,67 @@ class Admin(Section):
     """The control side."""
 
     listen: Address = Field(default="127.0.0.1:8081", description="Admin API and /metrics. Keep it off the internet.")
+    tls: ServerTls | None = None
     undo_seconds: Positive = Field(default=600.0, description="How long one's own hold can be undone alone.")
 
 
 class Redis(Section):
     """Where the policy lives."""
 
-    url: str = Field(default="embedded", description="redis://, rediss://, unix:// or embedded: a private server.")
+    url: str = Field(
+        default="embedded",
+        pattern=r"^(embedded|(redis|rediss|unix|sentinel|sentinels)://\S+)$",
+        description="redis://, rediss:// (TLS), unix://, sentinel://host:port,…/name, or embedded: a private server.",
+    )
+    username: str | None = Field(default=None, description="The control process' user; default: Redis' own.")
     password: SecretStr | None = Field(default=None, description="Instead of writing it into the URL.")
+    replica_username: str | None = Field(default=None, description="The workers' user, which may do less.")
+    replica_password: SecretStr | None = Field(default=None, description="Its password.")
+    sentinel_password: SecretStr | None = Field(default=None, description="The password of the Sentinels.")
+    ca_file: Path | None = Field(
+        default=None, description="Who signs the servers' certificates; default: the system's."
+    )
     prefix: str = Field(default="{pc}", pattern=r"^\{[A-Za-z0-9_-]{1,32}\}$", description="One per gateway.")
+    strict: bool = Field(
+        default=True, description="Whether a server that could forget a revision stops the start, or is only logged."
+    )
+
+    @model_validator(mode="after")
+    def _sentinels_have_a_name(self) -> Self:
+        if self.url.startswith("sentinel") and not re.fullmatch(r"sentinels?://[^/\s]+/[^/\s]+(/\d+)?", self.url):
+            raise ValueError("url: must be sentinel://HOST:PORT,HOST:PORT/NAME, with the name of the primary's group")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class EgressProxy:
+    """An HTTP proxy through which a provider is reached; ``authorization`` is a secret."""
+
+    host: str
+    port: int
+    authorization: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """Read ``http://user:password@host:port``; user and password percent-encoded, and optional.
+
+        Raises:
+            ValueError: it is another thing. The message does not quote it.
+        """
+        found = _EGRESS.fullmatch(url)
+        if found is None or int(found["port"]) > 65535:
+            raise ValueError("must be http://host:port or http://user:password@host:port")
+        authorization = None
+        if found["user"] is not None:
+            pair = f"{unquote(found['user'])}:{unquote(found['password'] or '')}"
+            authorization = "Basic " + b64encode(pair.encode()).decode()
+        return cls(found["host"].strip("[]"), int(found["port"]), authorization)
+
+
+_EGRESS = re.compile(
+    r"http://(?:(?P<user>[^\s/?#@:]*)(?::(?P<password>[^\s/?#@]*))?@)?"
+    r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})/?"
+)
 
 
 class Provider(Section):
@@ -141,6 +245,14 @@ class Provider(Section):
     api_key: SecretStr | None = Field(default=None, description="The gateway's key at this provider.")
     api_key_env: str | None = Field(default=None, description="The environment variable that holds it.")
     api_key_file: Path | None = Field(default=None, description="The file that holds it.")
+    tls: ClientTls = ClientTls()
+    proxy: Annotated[SecretStr, AfterValidator(_egress_url)] | None = Field(
+        default=None,
+        description="http://user:password@host:port of an HTTP proxy on the way out, asked to CONNECT. "
+        "HTTPS_PROXY and the like are not looked at.",
+    )
+    proxy_env: str | None = Field(default=None, description="The environment variable that holds the proxy's URL.")
+    proxy_file: Path | None = Field(default=None, description="The file that holds the proxy's URL.")
 
     def key(self) -> str | None:
         """The gateway's key at this provider.
@@ -148,19 +260,38 @@ class Provider(Section):
         Raises:
             SettingsError: it is to be read from a place that has none.
         """
-        if self.api_key is not None:
-            return self.api_key.get_secret_value()
-        if self.api_key_env is not None:
-            value = os.environ.get(self.api_key_env)
-            if not value:
-                raise SettingsError(f"the environment variable {self.api_key_env} is not set")
-            return value
-        if self.api_key_file is not None:
-            try:
-                return self.api_key_file.read_text().strip()
-            except OSError as error:
-                raise SettingsError(f"api_key_file {self.api_key_file}: {error.strerror}") from None
-        return None
+        return _secret("api_key", self.api_key, self.api_key_env, self.api_key_file)
+
+    def egress_proxy(self) -> EgressProxy | None:
+        """The proxy on the way to this provider.
+
+        Raises:
+            SettingsError: it is to be read from a place that has none, or what is there is no proxy's URL.
+        """
+        url = _secret("proxy", self.proxy, self.proxy_env, self.proxy_file)
+        if url is None:
+            return None
+        try:
+            return EgressProxy.parse(url)
+        except ValueError as error:
+            raise SettingsError(f"proxy_env or proxy_file: what it holds {error}") from None
+
+
+def _secret(name: str, plain: SecretStr | None, variable: str | None, file: Path | None) -> str | None:
+    """A secret, from wherever it is kept."""
+    if plain is not None:
+        return plain.get_secret_value()
+    if variable is not None:
+        value = os.environ.get(variable)
+        if not value:
+            raise SettingsError(f"the environment variable {variable} is not set")
+        return value
+    if file is not None:
+        try:
+            return file.read_text().strip()
+        except OSError as error:
+            raise SettingsError(f"{name}_file {file}: {error.strerror}") from None
+    return None
 
 
 class Signing(Section):
@@ -175,6 +306,9 @@ class Log(Section):
 
     requests: bool = Field(default=True, description="Whether permitted requests are logged. Refusals always are.")
     file: Path | None = Field(default=None, description="Append there instead of standard output.")
+    client_address: bool = Field(
+        default=False, description="Whether a line says the client's IP address (client). It is personal data."
+    )
 
 
 class Claims(Section):
@@ -282,7 +416,7 @@ def load(config: Path | None = None) -> Settings:
     """
     chosen = config or Path(os.environ.get("PORTCULLIS_CONFIG") or "config/portcullis.toml")
     if chosen.exists():
-        os.environ["PORTCULLIS_CONFIG"] = str(chosen.resolve())
+        os.environ["PORTCULLIS_CONFIG"] = str(chosen.absolute())  # not resolved: /dev/fd/N leads to no path
     elif config is not None or "PORTCULLIS_CONFIG" in os.environ:
         raise SettingsError(f"there is no settings file {chosen}")
     _refuse_unknown_variables()

@@ -1,6 +1,7 @@
 """What tests of more than one package share: a real Redis, the control plane's key, waiting for a condition."""
 
 import asyncio
+import os
 import subprocess
 import tempfile
 import time
@@ -20,8 +21,20 @@ from gateway.enforcement.keys import Keys
 from gateway.enforcement.signing import Signer
 from gateway.enforcement.store import Store
 
+FORBID_SKIPS = "FORBID_SKIPS"
+"""Where this is in the environment, what a test skips for lack of something counts as a failure."""
+
 PATIENCE = 5.0
 """Seconds after which a test stops waiting for what should have happened at once."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
+    report = yield
+    if report.skipped and FORBID_SKIPS in os.environ and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid}: skips are forbidden: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")

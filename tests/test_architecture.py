@@ -16,12 +16,13 @@ MAY_IMPORT = {
     "identity": {"identity", "policy", "tasks"},
     "observability": {"observability"},
     "settings": set(),
+    "tls": {"settings", "observability.metrics"},
     "tasks": {"errors"},
     "errors": set(),
     "channel": {"tasks"},
     "enforcement": {"enforcement", "policy", "identity", "observability.metrics", "settings", "tasks", "errors"},
     "embedded": {"enforcement.connection"},
-    "supervisor": {"channel", "observability.metrics", "settings", "tasks"},
+    "supervisor": {"supervisor", "channel", "observability.metrics", "settings", "tasks"},
     "simulator": {"simulator"},
 }
 """What a part may import of the gateway, and nothing else; the gateway's own version is everybody's."""

@@ -98,3 +98,11 @@ async def test_a_question_that_was_given_up_hurts_nobody(pair):
     await asyncio.sleep(0)
     await tasks.cancel(asking)
     assert await pair.control.ask("y") == {"asked": "y"}
+
+
+async def test_last_words_arrive(pair, until):
+    pair.worker.tell("counted", samples=["x" * 1000] * 2000)
+    await pair.worker.close()
+    await until(lambda: pair.heard)
+    assert len(pair.heard[0]["samples"]) == 2000
+    await pair.control.closed.wait()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from gateway.settings import NOT_SETTINGS, Provider, Settings, SettingsError, load
+from gateway.settings import NOT_SETTINGS, EgressProxy, Provider, Settings, SettingsError, load
 
 ROOT = Path(__file__).resolve().parents[1]
 OPENAI = '[providers.openai]\ndialect = "openai"\nbase_url = "https://api.openai.com"\n'
@@ -111,6 +111,18 @@ MISTAKES = [
         OPENAI + "host = 'h'\n" + OPENAI.replace("openai]", "other]") + "host = 'h'\n",
         "providers: two of them have the same host",
     ),
+    ("[proxy]\ntrusted_proxies = ['10.0.0.1/8']", "proxy.trusted_proxies.0"),
+    ("[proxy]\ntrusted_proxies = ['load-balancer']", "proxy.trusted_proxies.0"),
+    ("[proxy.tls]\ncertificate = 'c'", "proxy.tls.key: "),
+    ("[proxy.tls]\ncertificate = 'c'\nkey = 'k'\nminimum = '1.1'", "proxy.tls.minimum: "),
+    (OPENAI + "[providers.openai.tls]\nverify = false", "providers.openai.tls.verify: no such setting"),
+    (OPENAI + "[providers.openai.tls]\nkey = 'k'", "providers.openai.tls: "),
+    (OPENAI + "[providers.openai.tls]\nserver_name = 'a b'", "providers.openai.tls.server_name: "),
+    (OPENAI + "proxy = 'https://p:3128'", "providers.openai.proxy: "),
+    (OPENAI + "proxy = 'http://p'", "providers.openai.proxy: "),
+    (OPENAI + "proxy = 'http://u:p@h:99999'", "providers.openai.proxy: "),
+    (OPENAI + "proxy = 'http://u:p@h:1/path'", "providers.openai.proxy: "),
+    ("[proxy.limits]\nupstream_queue = -1", "proxy.limits.upstream_queue: "),
     ("not toml", "settings.toml"),
     ("a = [", "settings.toml"),
 ]
@@ -184,6 +196,29 @@ def test_a_key_that_is_not_where_it_should_be_stops_the_start(monkeypatch, tmp_p
         provider(api_key_env="THE_KEY").key()
     with pytest.raises(SettingsError, match="No such file"):
         provider(api_key_file=tmp_path / "gone").key()
+
+
+def test_where_the_way_out_comes_from(monkeypatch, tmp_path):
+    monkeypatch.setenv("THE_PROXY", "http://env.example:3128")
+    (tmp_path / "proxy").write_text("http://u:p@[2001:db8::1]:8080/\n")
+    assert provider().egress_proxy() is None
+    assert provider(proxy="http://p.example:1").egress_proxy() == EgressProxy("p.example", 1)
+    assert provider(proxy_env="THE_PROXY").egress_proxy() == EgressProxy("env.example", 3128)
+    found = provider(proxy_file=tmp_path / "proxy").egress_proxy()
+    assert found == EgressProxy("2001:db8::1", 8080, "Basic dTpw")
+    assert "dTpw" not in repr(found)
+    (tmp_path / "proxy").write_text("socks5://u:hunter2@h:1")
+    with pytest.raises(SettingsError, match="must be http://host:port") as caught:
+        provider(proxy_file=tmp_path / "proxy").egress_proxy()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_mistake_in_the_way_out_does_not_show_its_password():
+    with pytest.raises(SettingsError) as caught:
+        load(written(f"{OPENAI}proxy = 'ftp://u:hunter2@h:1'\n"))
+    assert "hunter2" not in str(caught.value)
+    settings = load(written(f"{OPENAI}proxy = 'http://u:hunter2@h:1'\n"))
+    assert "hunter2" not in repr(settings) + settings.model_dump_json()
 
 
 def test_secrets_are_not_shown():

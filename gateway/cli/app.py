@@ -88,6 +88,17 @@ def init(
     starting.init(config, seeds, operator, contact, information, if_needed=if_needed)
 
 
+@app.command()
+def appoint(
+    operator: Annotated[str, typer.Argument(metavar="ID", help="New, or one whose token is lost.")],
+    config: Config = None,
+) -> None:
+    """Make an approver who counts as nobody else, with the machine's signing key: where one was lost."""
+    from gateway.cli import serve as starting  # noqa: PLC0415 - it imports the whole gateway
+
+    starting.appoint(config, operator)
+
+
 def run() -> NoReturn:
     """Run the command that the arguments name."""
     for stream in (sys.stdout, sys.stderr):

@@ -3,6 +3,7 @@
 import json
 import os
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection, RemoteDisconnected
 from typing import Any, NoReturn
@@ -16,6 +17,7 @@ ANSWER_SECONDS = 15.0
 """How much longer than ``?wait=`` an answer may take."""
 
 DEFAULT_WAIT = 20.0
+PIECE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,30 @@ class Client:
         """Read with a body: a question that changes nothing."""
         return self._call("POST", path, body, query, {}, DEFAULT_WAIT)
 
+    def send_lines(self, path: str, lines: bytes, wait: float) -> Reply:
+        """Send JSON lines that may be sent again: the answer is JSON lines, too."""
+        return self._call("POST", path, lines, {"wait": f"{wait:g}"}, {"Content-Type": "application/x-ndjson"}, wait)
+
+    def stream(self, path: str) -> Iterator[bytes]:
+        """Read what may be large, piece by piece.
+
+        Raises:
+            Failure: it is refused, or breaks off.
+        """
+        try:
+            if self._connection.sock is None:
+                self._connection.connect()
+            self._connection.sock.settimeout(ANSWER_SECONDS)
+            self._connection.request("GET", self._base + path, headers={"Authorization": f"Bearer {self._token}"})
+            response = self._connection.getresponse()
+            if response.status != 200:
+                code = Exit.NOT_ALLOWED if response.status in (401, 403) else Exit.REFUSED
+                raise Failure(code, f"refused with {response.status}: {response.read().decode('utf-8', 'replace')}")
+            while piece := response.read(PIECE_BYTES):
+                yield piece
+        except (OSError, HTTPException) as error:
+            self._unreachable(error)
+
     def create(self, path: str, body: dict[str, Any], wait: float = DEFAULT_WAIT) -> Reply:
         """Put an object where there is none."""
         return self._call("PUT", path, body, {"wait": f"{wait:g}"}, {"If-None-Match": "*"}, wait)
@@ -80,7 +106,9 @@ class Client:
         target = self._base + path + (f"?{urlencode(query)}" if query else "")
         sent = {"Authorization": f"Bearer {self._token}", "Accept": "application/json", **headers}
         data = None
-        if body is not None:
+        if isinstance(body, bytes):
+            data = body
+        elif body is not None:
             data = json.dumps(body).encode()
             sent["Content-Type"] = "application/json"
         again = method == "GET" or "Idempotency-Key" in headers

@@ -1,10 +1,7 @@
 """What the policy is made of: ``directive``, ``term``, ``group``, ``org``, ``order``: list, show, put, remove."""
 
 import json
-import sys
-import tomllib
 from collections.abc import Callable, Mapping
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +9,12 @@ import typer
 
 from gateway.cli import show
 from gateway.cli.client import DEFAULT_WAIT, segment
-from gateway.cli.exits import Exit, Failure
+from gateway.cli.exits import Exit
+from gateway.cli.files import File, put_file
 from gateway.cli.people import remove
-from gateway.cli.restrict import parsed
 from gateway.cli.session import Session, Wait, command
 
 Id = Annotated[str, typer.Argument(metavar="ID")]
-File = Annotated[Path, typer.Argument(metavar="FILE", help="TOML by *.toml, else JSON; - is standard input, JSON.")]
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "directive": ("id", "state", "models", "order", "by", "at", "note"),
@@ -84,44 +80,10 @@ def _show(noun: str) -> Callable[[Session, str], Exit]:
 
 def _put(noun: str) -> Callable[[Session, str, Path, float], Exit]:
     def put(session: Session, object_id: Id, file: File, wait: Wait = DEFAULT_WAIT) -> Exit:
-        body = _read(file)
-        there = session.client.get(_path(noun, object_id))
-        if there.ok:
-            reply = session.client.replace(_path(noun, object_id), body, there.etag, wait)
-        elif there.status == 404:
-            reply = session.client.create(_path(noun, object_id), body, wait)
-        else:
-            return session.changed(there, "")
-        return session.changed(reply, f"{'CHANGED' if there.ok else 'ADDED'} {noun} {show.clean(object_id)}")
+        return put_file(session, _path(noun, object_id), f"{noun} {object_id}", file, wait)
 
     put.__doc__ = f"Create or replace a {noun} from a file."
     return put
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """A file's object.
-
-    Raises:
-        Failure: it cannot be read.
-    """
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise Failure(Exit.USAGE, f"{file}: {error.strerror}") from None
-    if file.suffix != ".toml":
-        return parsed(text, str(file))
-    try:
-        found: dict[str, Any] = json.loads(json.dumps(tomllib.loads(text), default=_written))
-    except (tomllib.TOMLDecodeError, TypeError) as error:
-        raise Failure(Exit.USAGE, f"{file}: {error}") from None
-    return found
-
-
-def _written(value: object) -> str:
-    """TOML's times, as JSON has them."""
-    if isinstance(value, date):
-        return value.isoformat()
-    raise TypeError(f"{value!r} cannot be sent")
 
 
 def _remove(noun: str) -> Callable[[Session, str, float], Exit]:

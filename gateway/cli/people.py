@@ -5,8 +5,10 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import show
+from gateway.cli.bulk import caller_export, caller_import
 from gateway.cli.client import DEFAULT_WAIT, segment
 from gateway.cli.exits import Exit, Failure
+from gateway.cli.files import File, put_file
 from gateway.cli.session import Session, Wait, command
 
 Id = Annotated[str, typer.Argument(metavar="ID")]
@@ -28,13 +30,17 @@ def add_to(app: typer.Typer) -> None:
     command(callers, "list")(caller_list)
     command(callers, "show")(caller_show)
     command(callers, "add")(caller_add)
+    command(callers, "put")(caller_put)
     command(callers, "remove")(caller_remove)
+    command(callers, "import")(caller_import)
+    command(callers, "export")(caller_export)
     command(keys, "add")(key_add)
     command(keys, "remove")(key_remove)
     command(operators, "list")(operator_list)
     command(operators, "add")(operator_add)
     command(operators, "remove")(operator_remove)
     command(operators, "token")(operator_token)
+    command(operators, "vouch")(operator_vouch)
 
 
 def _group(summary: str) -> typer.Typer:
@@ -72,6 +78,7 @@ def _caller(caller: dict[str, Any]) -> None:
     known = caller["attributes"]
     rows = [(name, caller.get(name)) for name in ("id", "kind", "org", "pseudonym", "changed")]
     rows += [(name, "not known" if name not in known else ", ".join(known[name]) or NONE) for name in ATTRIBUTES]
+    rows += [("known until", show.when(known["expires"]))] if "expires" in known else []
     rows += [(f"key {key}", f"made {show.when(made['created'])}") for key, made in caller["keys"].items()]
     for name, value in rows:
         print(f"{show.clean(name):20} {'-' if value is None else show.clean(value)}")
@@ -88,6 +95,10 @@ def caller_add(
     legal_status: Annotated[
         list[str] | None, typer.Option(metavar="STATUS", help="Such as us-protected-individual; or none.")
     ] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Until when this is known, with a zone, e.g. 2027-01-31T00:00:00Z."),
+    ] = None,
     wait: Wait = DEFAULT_WAIT,
 ) -> Exit:
     """Make a caller. What is left out is not known. Give it a key next: caller key add."""
@@ -96,6 +107,7 @@ def caller_add(
         "latest_nationality": latest_nationality,
         "permanent_residence": _known(permanent_residence),
         "legal_status": _known(legal_status),
+        "expires": expires,
     }
     given = {name: value for name, value in attributes.items() if value is not None}
     body = {"kind": kind, "org": org, "attributes": given}
@@ -114,6 +126,11 @@ def _known(values: list[str] | None) -> list[str] | None:
     if values and NONE in values:
         raise Failure(Exit.USAGE, "none stands alone")
     return values
+
+
+def caller_put(session: Session, caller: Id, file: File, wait: Wait = DEFAULT_WAIT) -> Exit:
+    """Make a caller from a file, or say anew what is known about it; its keys stay."""
+    return put_file(session, f"/api/v1/callers/{segment(caller)}", f"caller {caller}", file, wait)
 
 
 def caller_remove(session: Session, caller: Id, wait: Wait = DEFAULT_WAIT) -> Exit:
@@ -154,7 +171,8 @@ def operator_list(session: Session) -> Exit:
 
 
 def _operators(answer: dict[str, Any]) -> None:
-    show.table(("OPERATOR", "ROLES"), [(one["id"], ", ".join(one["roles"])) for one in answer["operators"]])
+    rows = [(one["id"], ", ".join(one["roles"]), one.get("counts_as")) for one in answer["operators"]]
+    show.table(("OPERATOR", "ROLES", "COUNTS AS"), rows)
 
 
 def operator_add(
@@ -172,6 +190,12 @@ def operator_token(session: Session, operator: Id, wait: Wait = DEFAULT_WAIT) ->
     """Replace an operator's token. The new one is shown now and never again."""
     reply = session.client.post(f"/api/v1/operators/{segment(operator)}/token", {}, wait)
     return session.changed(reply, f"TOKEN REPLACED of {show.clean(operator)}", more=_token)
+
+
+def operator_vouch(session: Session, operator: Id, wait: Wait = DEFAULT_WAIT) -> Exit:
+    """Say that an operator whom others appointed is a person with a token that nobody else has."""
+    reply = session.client.post(f"/api/v1/operators/{segment(operator)}/vouch", {}, wait)
+    return session.changed(reply, f"VOUCHED for {show.clean(operator)}")
 
 
 def _token(body: dict[str, Any]) -> None:

@@ -1,14 +1,15 @@
-"""What is enforced: ``replicas``, ``receipt``, ``policy``."""
+"""What is enforced: ``replicas`` (and their restart), ``receipt``, ``policy``."""
 
 import json
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from gateway.cli import show
-from gateway.cli.client import segment
+from gateway.cli.client import DEFAULT_WAIT, segment
 from gateway.cli.exits import Exit
-from gateway.cli.session import Session, code_of, command
+from gateway.cli.session import Session, Wait, code_of, command
 
 
 def add_to(app: typer.Typer) -> None:
@@ -20,8 +21,19 @@ def add_to(app: typer.Typer) -> None:
     command(policies, "show")(policy_show)
 
 
-def replicas(session: Session) -> Exit:
+class Action(StrEnum):
+    """What can be done with replicas."""
+
+    RESTART = "restart"
+
+
+Do = Annotated[Action | None, typer.Argument(help="Replace that machine's workers; no connection is dropped.")]
+
+
+def replicas(session: Session, action: Do = None, wait: Wait = DEFAULT_WAIT) -> Exit:
     """Every replica, and which revision it enforces."""
+    if action is Action.RESTART:
+        return session.show(session.client.post("/api/v1/replicas:restart", {}, wait), _restarted)
     return session.show(session.client.get("/api/v1/replicas"), _replicas)
 
 
@@ -29,6 +41,13 @@ def _replicas(answer: dict[str, Any]) -> None:
     columns = ("id", "state", "swept", "draining", "host", "version", "incarnation")
     rows = [[replica[column] for column in columns] for replica in answer["replicas"]]
     show.table([column.upper() for column in columns], rows)
+
+
+def _restarted(answer: dict[str, Any]) -> None:
+    if answer["state"] == "restarted":
+        print(f"RESTARTED {show.counted(answer['replaced'], 'worker')}")
+    else:
+        print("RESTARTING, but not done yet (see: portcullis replicas)")
 
 
 def receipt(session: Session, revision: Annotated[int, typer.Argument(min=1)]) -> Exit:

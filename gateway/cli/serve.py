@@ -1,4 +1,4 @@
-"""The commands that start something: ``init``, ``serve``, ``demo``."""
+"""The commands that start something: ``init``, ``serve``, ``demo``; and ``appoint``, which needs the machine, too."""
 
 import asyncio
 import contextlib
@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import uvloop
+from pydantic import ValidationError
 from redis.exceptions import RedisError
 
+from gateway.control.bootstrap import appoint as appointed
 from gateway.control.bootstrap import initial, new_approver, restore
 from gateway.control.data import data_dir
 from gateway.control.pseudonyms import pseudonym
@@ -23,8 +25,8 @@ from gateway.enforcement.connection import connect
 from gateway.enforcement.entry import Entry
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.memory import recall
-from gateway.enforcement.signing import create_key, load_signer
-from gateway.enforcement.store import AlreadyInitialisedError, Store
+from gateway.enforcement.signing import ForgedError, create_key, load_signer
+from gateway.enforcement.store import AlreadyInitialisedError, ConflictError, NotInitialisedError, Store
 from gateway.observability import logs
 from gateway.serve import ControlProcess, Running, StartError, state_dir
 from gateway.settings import Settings, SettingsError, load
@@ -107,6 +109,34 @@ async def _init(settings: Settings, seeds: Seeds, operator: str | None) -> tuple
         if redis is not None and redis.started:
             await redis.stop()
     return entry, token
+
+
+def appoint(config: Path | None, operator: str) -> None:
+    """Make somebody an approver who counts as nobody else, and show the token once."""
+    with _explained():
+        settings = load(config)
+        if not settings.signing_key.exists():
+            raise StartError(f"there is no {settings.signing_key}: this is done on the machine that has it")
+        token = uvloop.run(_appoint(settings, operator))
+        print(f"operator {operator} (approver), token shown once:\n{token}")
+
+
+async def _appoint(settings: Settings, operator: str) -> str:
+    redis = EmbeddedRedis(settings.state_dir) if settings.redis.url == "embedded" else None
+    if redis is not None:
+        await redis.start()
+    client = connect(settings)
+    try:
+        store = Store(client, Keys(settings.redis.prefix), load_signer(settings.signing_key))
+        return await appointed(store, operator)
+    except (NotInitialisedError, ForgedError, ConflictError) as error:
+        raise StartError(f"nobody was appointed: {type(error).__name__} {error}".rstrip()) from None
+    except ValidationError:
+        raise StartError(f"nobody was appointed: {operator!r} is no id (letters, digits and . _ : -)") from None
+    finally:
+        await client.aclose()
+        if redis is not None and redis.started:
+            await redis.stop()
 
 
 # ---------------------------------------------------------------------- demo

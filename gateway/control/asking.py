@@ -56,7 +56,7 @@ async def explain(call: Call[ExplainBody]) -> web.Response:
     """The decision, and each condition that was looked at."""
     body, store = call.body, call.context.store
     current = await store.current()
-    snapshot = Snapshot(current.document, current.rev, datetime.now(UTC))
+    snapshot = current.snapshot
     caller = await _someone(store, body.caller if body.attributes is None else body.attributes)
     user = None if body.on_behalf_of is None else await _someone(store, body.on_behalf_of)
     asked = _asked(snapshot, body)
@@ -97,7 +97,7 @@ def _asked(snapshot: Snapshot, body: ExplainBody) -> Asked:
 async def reach(call: Call[Empty]) -> web.Response:
     """Who may use a model: everyone there can be, and the registered callers."""
     current = await call.context.store.current()
-    snapshot = Snapshot(current.document, current.rev, datetime.now(UTC))
+    snapshot = current.snapshot
     model_id = meant(snapshot.document, call.id)
     registered = await known(call.context.store.records)
     try:

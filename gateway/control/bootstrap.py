@@ -43,9 +43,29 @@ def new_approver() -> tuple[OperatorSeed, str]:
     return OperatorSeed(roles=frozenset({Role.APPROVER}), token=SecretStr(token)), token
 
 
-def _operator(operator_id: str, seed: OperatorSeed) -> OperatorRecord:
+async def appoint(store: Store, operator_id: str, *, actor: str = "host") -> str:
+    """Make somebody an approver of a hand of their own; their new token. An old one works no longer.
+
+    For whoever has the machine and its signing key, after an approver was lost. The log says that it was done so.
+
+    Raises:
+        NotInitialisedError, ForgedError, ConflictError: nothing was changed.
+    """
+    _, token = new_key(TOKEN_PREFIX)
+    base = await store.current()
+    previous = await store.records.operator(operator_id)
+    roles = frozenset({Role.APPROVER}) | (previous.roles if previous else frozenset())
+    record = OperatorRecord(id=operator_id, roles=roles, token_sha256=fingerprint(token), changed=base.rev + 1)
+    edit = store.put_operator(record, previous)
+    await store.commit(
+        base, None, actor=actor, action="operator.appoint", subject=f"operators/{operator_id}", edit=edit
+    )
+    return token
+
+
+def _operator(operator_id: str, seed: OperatorSeed, *, founder: bool) -> OperatorRecord:
     token = fingerprint(seed.token.get_secret_value())
-    return OperatorRecord(id=operator_id, roles=seed.roles, token_sha256=token, changed=FIRST)
+    return OperatorRecord(id=operator_id, roles=seed.roles, token_sha256=token, founder=founder, changed=FIRST)
 
 
 def _caller(caller_id: str, seed: CallerSeed, pseudonym: str) -> CallerRecord:
@@ -90,8 +110,9 @@ def _people(
 ) -> Edit:
     """The records of operators and callers."""
     edit = Edit()
+    approvers = [name for name, operator in operators.items() if Role.APPROVER in operator.roles]
     for operator_id, operator in operators.items():
-        edit |= store.put_operator(_operator(operator_id, operator), None)
+        edit |= store.put_operator(_operator(operator_id, operator, founder=approvers == [operator_id]), None)
     for caller_id, caller in callers.items():
         edit |= store.put_caller(_caller(caller_id, caller, pseudonym(caller_id)), None)
     return edit

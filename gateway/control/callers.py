@@ -46,10 +46,10 @@ def view(record: CallerRecord) -> dict[str, Any]:
 async def listing(call: Call[Empty]) -> web.Response:
     """Callers by id, a page at a time."""
     records = call.context.store.records
-    names = [name for name in await records.names("caller") if name > call.query["after"]]
-    page = names[: call.query["limit"]]
-    found = [await records.caller(name) for name in page]
-    following = page[-1] if len(names) > len(page) else None
+    limit = call.query["limit"]
+    names = await records.page("caller", call.query["after"], limit + 1)
+    found = await records.callers(names[:limit])
+    following = names[limit - 1] if len(names) > limit else None
     return answer({"callers": [view(record) for record in found if record is not None], "next": following})
 
 

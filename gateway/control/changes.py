@@ -150,6 +150,7 @@ async def _propose(
         id=change_id(operation),
         base=base.rev,
         by=call.by.id,
+        hand=call.by.counts_as,
         at=now,
         expires=now + proposals.EXPIRES,
         action=change.action,

@@ -1,6 +1,6 @@
 """What handlers work with."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ class Context:
 
     ``metrics`` gives the text exposition; ``ready`` says whether this gateway could serve. ``traffic``: how often each
     (caller, model) was permitted lately, for previews; ``None`` where nobody counts. ``refusal``: what this machine's
-    workers remember of a refused request.
+    workers remember of a refused request. ``workers``: how many are in which state. ``restart`` replaces them one after
+    the other, gives how many, and raises ``Conflict`` where that can't be.
     """
 
     settings: Settings
@@ -25,3 +26,5 @@ class Context:
     ready: Callable[[], bool]
     traffic: Callable[[], Awaitable[Mapping[tuple[str, str], int]]] | None = None
     refusal: Callable[[str], Awaitable[dict[str, Any] | None]] | None = None
+    workers: Callable[[], Mapping[str, int]] | None = None
+    restart: Callable[[], Coroutine[Any, Any, int]] | None = None

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from gateway.control.access import Access, demand
 from gateway.control.approval import Move
@@ -15,7 +15,17 @@ from gateway.control.context import Context
 from gateway.control.problems import Conflict, InUse, Malformed, NotFound, Unchanged, mistakes, sentence
 from gateway.control.pseudonyms import pseudonym
 from gateway.control.settling import like, settle
-from gateway.control.shapes import CallerBody, DirectiveBody, GroupBody, InlineOrder, OfflineBody, StateBody, TermBody
+from gateway.control.shapes import (
+    CallerBody,
+    CallerId,
+    DirectiveBody,
+    GroupBody,
+    InlineOrder,
+    OfflineBody,
+    StateBody,
+    TermBody,
+)
+from gateway.enforcement.compiling import beside
 from gateway.enforcement.store import Current
 from gateway.enforcement.store import Edit as Records
 from gateway.identity.records import Attributes, CallerRecord, OperatorRecord
@@ -35,6 +45,7 @@ NEXT: Mapping[State, frozenset[State]] = {
 """Which states may follow. What was lifted stays so, as evidence; whoever wants it back makes a new one."""
 
 S = TypeVar("S", bound=Part)
+_CALLER_ID: TypeAdapter[str] = TypeAdapter(CallerId)
 
 
 class EditBody(Part):
@@ -133,7 +144,7 @@ async def composed(context: Context, base: Current, edits: Sequence[EditBody], s
     for number, each in enumerate(edits):
         if each.kind != "callers":
             draft.apply(each, f"edits.{number}")
-    document = draft.document()
+    document = await beside(base.document, draft.document)
     people = [
         await _caller(context, base, each, f"edits.{number}")
         for number, each in enumerate(edits)
@@ -147,18 +158,24 @@ async def composed(context: Context, base: Current, edits: Sequence[EditBody], s
         touched=tuple(draft.touched),
         records=records,
         moves=tuple(move for _, move in people),
-        models=affected(base.snapshot, Snapshot(document, base.rev + 1, stamp.at)) if draft.touched else [],
+        models=await beside(document, _touched_models, base, document, stamp.at) if draft.touched else [],
         order=draft.order,
     )
+
+
+def _touched_models(base: Current, document: Document, at: datetime) -> list[str]:
+    return affected(base.snapshot, Snapshot(document, base.rev + 1, at))
 
 
 def affected(before: Snapshot, after: Snapshot) -> list[str]:
     """The models of which something is different: the entry, a hold, what a directive asks."""
     first, second = before.document, after.document
     named = (first.terms, first.groups, first.orgs) != (second.terms, second.groups, second.orgs)
+    ruled = named or (first.models, first.directives) != (second.models, second.directives)
 
     def different(model_id: str) -> bool:
-        rules = [[(rule.id, rule.directive) for rule in each.rules(model_id)] for each in (before, after)]
+        asked = (before, after) if ruled else ()
+        rules = [[(rule.id, rule.directive) for rule in each.rules(model_id)] for each in asked] or [[], []]
         return (
             first.models.get(model_id) != second.models.get(model_id)
             or before.offline.get(model_id) != after.offline.get(model_id)
@@ -358,6 +375,7 @@ async def _caller(context: Context, base: Current, each: EditBody, path: str) ->
     old = None if previous is None else previous.caller()
     match each.op:
         case "put":
+            _check_caller_id(each.id, path)
             body = read(CallerBody, each.body, path)
             record = CallerRecord(
                 id=each.id,
@@ -378,6 +396,19 @@ async def _caller(context: Context, base: Current, each: EditBody, path: str) ->
             raise NotFound(f"There is no caller {each.id!r}.")
         case _:
             raise Malformed(f"{path}: only directives have a state.")
+
+
+def _check_caller_id(caller_id: str, path: str) -> None:
+    """Refuse an id that a caller may not be registered under.
+
+    Raises:
+        Malformed: it is one of those who come by a token.
+    """
+    try:
+        _CALLER_ID.validate_python(caller_id)
+    except ValidationError as error:
+        found = [{**mistake, "path": f"{path}.id"} for mistake in mistakes(error)]
+        raise Malformed(f"Nobody can be registered as {caller_id}: {found[0]['message']}.", errors=found) from None
 
 
 # ------------------------------------------------------------------------------------------------ who uses what

@@ -1,13 +1,18 @@
 """What is proven: replicas, receipts, and the policy they are about."""
 
+import asyncio
 from typing import Any
 
+import structlog
 from aiohttp import web
 
+from gateway import tasks
 from gateway.control.access import Access
 from gateway.control.conditions import etag
 from gateway.control.problems import NotFound
-from gateway.control.routing import Call, Empty, Route, answer
+from gateway.control.routing import DEFAULT_WAIT, MAX_WAIT, WAIT, Call, Empty, Parameter, Route, answer
+
+_log = structlog.get_logger("portcullis.control")
 
 
 def view(member: str, said: dict[str, Any]) -> dict[str, Any]:
@@ -23,6 +28,29 @@ async def replicas(call: Call[Empty]) -> web.Response:
     current = await store.current()
     members = sorted((await store.members()).items())
     return answer({"revision": current.rev, "replicas": [view(member, said) for member, said in members]})
+
+
+RESTART_WAIT = Parameter(
+    name="wait",
+    summary="Seconds to wait until every worker is replaced; 202 if they are not by then.",
+    schema={"type": "number", "minimum": 0, "maximum": MAX_WAIT, "default": DEFAULT_WAIT},
+    parse=WAIT.parse,
+    default=DEFAULT_WAIT,
+)
+
+
+async def restart(call: Call[Empty]) -> web.Response:
+    """Replace this machine's workers one after the other; no connection is dropped."""
+    replace = call.context.restart
+    if replace is None:
+        raise NotFound("There are no workers here.")
+    _log.info("restart_asked", by=call.by.id)
+    replacing = tasks.spawn(replace(), "restart", awaited=True)
+    await asyncio.wait((replacing,), timeout=call.query["wait"])
+    if not replacing.done():
+        replacing.add_done_callback(lambda task: task.exception())  # the log has it
+        return answer({"state": "restarting"}, 202)
+    return answer({"state": "restarted", "replaced": replacing.result()})
 
 
 async def receipt(call: Call[Empty]) -> web.Response:
@@ -49,6 +77,14 @@ async def policy(call: Call[Empty]) -> web.Response:
 
 ROUTES = (
     Route("GET", "/api/v1/replicas", Access.READ, replicas, "Every replica, and what it enforces"),
+    Route(
+        "POST",
+        "/api/v1/replicas:restart",
+        Access.OPERATE,
+        restart,
+        "Replace this machine's workers, with the settings as they are now",
+        query=(RESTART_WAIT,),
+    ),
     Route("GET", "/api/v1/receipts/{revision}", Access.READ, receipt, "The proof that a revision is enforced"),
     Route("GET", "/api/v1/policy", Access.READ, policy, "The policy document in force"),
 )

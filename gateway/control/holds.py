@@ -17,6 +17,7 @@ from gateway.control.problems import Conflict, Forbidden, NotFound
 from gateway.control.routing import Call, Empty, Parameter, Route, answer
 from gateway.control.settling import settle
 from gateway.control.shapes import HoldBody, OfflineBody
+from gateway.enforcement.compiling import compiled
 from gateway.enforcement.signing import ForgedError
 from gateway.enforcement.store import Current
 from gateway.policy.document import Document, Hold
@@ -81,7 +82,7 @@ async def released(call: Call[Any], base: Current, hold_ids: Sequence[str], acti
     models = base.snapshot.covered(pattern for hold in gone.values() for pattern in hold.models)
     deletions = [edit("delete", "holds", hold_id) for hold_id in gone]
     change = await of_edits(call, base, *deletions, action=action, subject=subject, models=models)
-    after = Snapshot(change.document or base.document, base.rev + 1, datetime.now(UTC))
+    after = await compiled(change.document or base.document, base.rev + 1)
     return replace(
         change,
         hold=next(iter(gone)) if len(gone) == 1 else None,
@@ -133,10 +134,22 @@ def _undoing(call: Call[Empty], now: datetime) -> Compose:
             raise Forbidden(f"{call.id} is {hold.by}'s; only who placed a hold can undo it. Release it instead.")
         if now - hold.at > limit:
             raise Conflict(f"{call.id} is older than {limit.total_seconds():g} s. Release it instead.")
+        await _demand_same_person(call, base)
         change = await released(call, base, [call.id], "undo", f"holds/{call.id}")
         return replace(change, restores=await _before_placing(call, base))
 
     return compose
+
+
+async def _demand_same_person(call: Call[Empty], base: Current) -> None:
+    """Refuse an operator who was given another token since: somebody else may have it, and undo what is not theirs.
+
+    Raises:
+        Forbidden: the operator was changed after the hold was placed.
+    """
+    me = await call.context.store.records.operator(call.by.id)
+    if me is None or me.changed > base.document.changed.get(f"holds/{call.id}", 0):
+        raise Forbidden(f"Your token or roles have changed since {call.id} was placed. Release it instead.")
 
 
 async def _before_placing(call: Call[Empty], base: Current) -> Document | None:

@@ -1,4 +1,12 @@
-"""Operators: who may use the admin API. Their tokens are shown once."""
+"""Operators: who may use the admin API. Their tokens are shown once.
+
+Where two people must agree, it takes two *hands*. Whoever hands out a token may have kept it, so that an operator
+counts as whoever made them or last replaced their token, and as whom that one counts. Nobody agrees with their own
+hand, however long the chain. Two things give an operator a hand of their own:
+
+- The founder, who is the only approver from the start, appoints a second one. That is done once, and never again.
+- An approver of another hand vouches for an operator who has replaced the token themselves.
+"""
 
 from typing import Any
 
@@ -9,7 +17,7 @@ from gateway.control.access import Access
 from gateway.control.changes import Change, apply
 from gateway.control.conditions import check, etag
 from gateway.control.idempotency import Operation
-from gateway.control.problems import Conflict, NotFound, Unchanged
+from gateway.control.problems import Conflict, Forbidden, NotFound, Unchanged
 from gateway.control.routing import Call, Empty, Route, answer
 from gateway.enforcement.store import Current, Edit, Store
 from gateway.identity.keys import fingerprint, new_key
@@ -27,7 +35,8 @@ class OperatorBody(Part):
 
 def view(record: OperatorRecord) -> dict[str, Any]:
     """An operator, without what the token is checked against."""
-    return {"id": record.id, "roles": sorted(record.roles), "changed": record.changed}
+    whose = {} if record.counts_as is None else {"counts_as": record.counts_as}
+    return {"id": record.id, "roles": sorted(record.roles), **whose, "changed": record.changed}
 
 
 async def listing(call: Call[Empty]) -> web.Response:
@@ -43,7 +52,7 @@ async def get(call: Call[Empty]) -> web.Response:
 
 async def everyone(store: Store) -> list[OperatorRecord]:
     """Every operator's record."""
-    found = [await store.records.operator(name) for name in await store.records.names("operator")]
+    found = [await store.records.operator(name) for name in await store.records.page("operator")]
     return [record for record in found if record is not None]
 
 
@@ -68,15 +77,23 @@ async def put(call: Call[OperatorBody]) -> web.Response:
         store = call.context.store
         previous = await store.records.operator(operator_id)
         check(call.request.headers, f"The operator {operator_id}", previous.changed if previous else None)
+        fields: dict[str, Any] = {"roles": roles, "changed": base.rev + 1}
+        me = await existing(store, call.by.id)
+        founding = Edit()
+        if me.founder and Role.APPROVER in roles and operator_id != me.id:
+            founding = store.put_operator(me.model_copy(update={"founder": False}), me)
+            fields["counts_as"] = None
         if previous is None:
-            made = OperatorRecord(id=operator_id, roles=roles, token_sha256=fingerprint(token), changed=base.rev + 1)
-            return _change("operator.put", operator_id, store.put_operator(made, None), {"token": token})
+            made = OperatorRecord(
+                **{"id": operator_id, "token_sha256": fingerprint(token), "counts_as": me.hand, **fields}
+            )
+            return _change("operator.put", operator_id, founding | store.put_operator(made, None), {"token": token})
         if previous.roles == roles:
             raise Unchanged(f"The operator {operator_id} has these roles already.")
         if Role.APPROVER not in roles:
             await _keep_an_approver(store, operator_id)
-        record = previous.model_copy(update={"roles": roles, "changed": base.rev + 1})
-        return _change("operator.put", operator_id, store.put_operator(record, previous))
+        record = previous.model_copy(update=fields)
+        return _change("operator.put", operator_id, founding | store.put_operator(record, previous))
 
     return await apply(call, compose)
 
@@ -94,16 +111,55 @@ async def delete(call: Call[Empty]) -> web.Response:
 
 
 async def rotate(call: Call[Empty]) -> web.Response:
-    """Give an operator a new token; the old one works no longer."""
+    """Give an operator a new token; the old one works no longer. Another's then counts as one's own hand."""
     _, token = new_key(TOKEN_PREFIX)
 
     async def compose(base: Current, _: Operation) -> Change:
-        previous = await existing(call.context.store, call.id)
-        fields = {"token_sha256": fingerprint(token), "changed": base.rev + 1}
-        edit = call.context.store.put_operator(previous.model_copy(update=fields), previous)
+        store = call.context.store
+        previous = await existing(store, call.id)
+        fields: dict[str, Any] = {"token_sha256": fingerprint(token), "changed": base.rev + 1, "own_token": True}
+        if call.id != call.by.id:
+            fields |= {"own_token": False, "counts_as": (await existing(store, call.by.id)).hand}
+        edit = store.put_operator(previous.model_copy(update=fields), previous)
         return _change("operator.token", call.id, edit, {"token": token})
 
     return await apply(call, compose)
+
+
+async def vouch(call: Call[Empty]) -> web.Response:
+    """Say that an operator whom others appointed is a person with a token that nobody else has."""
+
+    async def compose(base: Current, _: Operation) -> Change:
+        store = call.context.store
+        me, previous = await existing(store, call.by.id), await existing(store, call.id)
+        if previous.counts_as is None:
+            raise Unchanged(f"{call.id} counts as nobody else.")
+        if previous.hand == me.hand:
+            raise Forbidden(f"{call.id} counts as {previous.hand}, as you do; an approver of another hand vouches.")
+        if not previous.own_token:
+            raise Conflict(
+                f"{previous.hand} may know the token of {call.id}, who replaces it first: "
+                f"portcullis operator token {call.id}, with the token there is."
+            )
+        record = previous.model_copy(update={"counts_as": None, "changed": base.rev + 1})
+        return _change("operator.vouch", call.id, store.put_operator(record, previous))
+
+    return await apply(call, compose)
+
+
+def demand_another_hand(me: OperatorRecord, proposer: str, hand: str, what: str) -> None:
+    """Refuse to agree with oneself, be it through somebody whose token one may have.
+
+    Raises:
+        Forbidden: it is one's own.
+    """
+    if proposer == me.id:
+        raise Forbidden(f"{what} is your own; another approver decides on it.")
+    if hand in (me.hand, me.id):
+        raise Forbidden(
+            f"{what} is of {proposer}, and in this you both count as {hand}, who may have either's token. "
+            "An approver of another hand decides on it."
+        )
 
 
 async def _keep_an_approver(store: Store, leaving: str) -> None:
@@ -148,6 +204,14 @@ ROUTES = (
         Access.APPROVE,
         rotate,
         "Replace an operator's token; the new one is shown once",
+        changes=True,
+    ),
+    Route(
+        "POST",
+        "/api/v1/operators/{id}/vouch",
+        Access.APPROVE,
+        vouch,
+        "Agree that an operator whom others appointed counts as a person of their own",
         changes=True,
     ),
 )

@@ -21,9 +21,10 @@ async def live(_: Call[Empty]) -> web.Response:
 
 async def ready(call: Call[Empty]) -> web.Response:
     """The gateway can serve."""
+    workers = {} if call.context.workers is None else {"workers": dict(call.context.workers())}
     if not call.context.ready():
-        raise Unavailable("Not ready: the workers hold no lease yet, or no longer.")
-    return answer({"status": "ready"})
+        raise Unavailable("Not ready: no worker serves yet, or no longer.", **workers)
+    return answer({"status": "ready", **workers})
 
 
 ROUTES = (

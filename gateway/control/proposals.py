@@ -31,11 +31,15 @@ class Fate(StrEnum):
 
 
 class Proposal(Part):
-    """A change: its edits, who wants it, what it opens, what became of it. ``base``: the revision it was made on."""
+    """A change: its edits, who wants it, what it opens, what became of it. ``base``: the revision it was made on.
+
+    ``hand``: as whom its maker counted when it was made; left out, as themselves.
+    """
 
     id: Identifier
     base: int
     by: Identifier
+    hand: Identifier | None = None
     at: AwareDatetime
     expires: AwareDatetime
     action: str

@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import Field
 from redis.exceptions import RedisError
 
-from gateway.control import edits, proposals
+from gateway.control import edits, operators, proposals
 from gateway.control.access import Access
 from gateway.control.approval import openings
 from gateway.control.changes import Change, apply, change_id, of_edits
@@ -18,12 +18,12 @@ from gateway.control.edits import EditBody, Stamp
 from gateway.control.holds import still_held
 from gateway.control.idempotency import Operation
 from gateway.control.preview import known, preview
-from gateway.control.problems import Conflict, Forbidden
+from gateway.control.problems import Conflict
 from gateway.control.proposals import Fate, Proposal
 from gateway.control.routing import Call, Empty, Parameter, Route, answer
+from gateway.enforcement.compiling import compiled
 from gateway.enforcement.store import Current
 from gateway.policy.document import Part, Text
-from gateway.policy.snapshot import Snapshot
 
 
 class ChangesBody(Part):
@@ -68,7 +68,7 @@ async def post(call: Call[ChangesBody]) -> web.Response:
         return replace(
             change,
             edit=change.edit | proposals.kept(call.context.store, record),
-            answer={"change": name, **_held(base, change)},
+            answer={"change": name, **await _held(base, change)},
         )
 
     return await apply(call, compose)
@@ -92,11 +92,11 @@ async def _committed(call: Call[Any], base: Current, change: Change, name: str) 
     )
 
 
-def _held(base: Current, change: Change) -> dict[str, Any]:
+async def _held(base: Current, change: Change) -> dict[str, Any]:
     """Which models stay offline, where holds were released."""
     if change.document is None or not any(each.kind == "holds" and each.op == "delete" for each in change.edits):
         return {}
-    after = Snapshot(change.document, base.rev + 1, datetime.now(UTC))
+    after = await compiled(change.document, base.rev + 1)
     return {"still_held": still_held(after, change.models)}
 
 
@@ -105,7 +105,7 @@ async def _tried(call: Call[ChangesBody]) -> dict[str, Any]:
     context, now = call.context, datetime.now(UTC)
     base = await context.store.current()
     composed = await edits.composed(context, base, call.body.edits, Stamp(call.by.id, now))
-    before, after = Snapshot(base.document, base.rev, now), Snapshot(composed.document, base.rev + 1, now)
+    before, after = base.snapshot, await compiled(composed.document, base.rev + 1)
     becoming = {move.old.id: move.new for move in composed.moves if move.old is not None}
     models = sorted(composed.document.models) if becoming else composed.models
     callers = await known(context.store.records)
@@ -150,7 +150,7 @@ async def approve(call: Call[Empty]) -> web.Response:
             approved=True,
         )
         told = {"change": proposal.id, "proposed_by": proposal.by, "action": proposal.action}
-        return replace(change, answer={**told, "subject": proposal.subject, **_held(base, change)})
+        return replace(change, answer={**told, "subject": proposal.subject, **await _held(base, change)})
 
     return await _deciding(call, compose)
 
@@ -184,12 +184,13 @@ async def _others(call: Call[Empty], now: datetime) -> Proposal:
 
     Raises:
         Conflict: it waits for nobody any more.
-        Forbidden: it is one's own.
+        Forbidden: it is one's own, or of somebody who counts as oneself.
     """
-    proposal = await proposals.existing(call.context.store, call.id)
+    store = call.context.store
+    proposal = await proposals.existing(store, call.id)
     proposals.check_waiting(proposal, now)
-    if proposal.by == call.by.id:
-        raise Forbidden(f"{proposal.id} is your own; another approver decides on it.")
+    me = await operators.existing(store, call.by.id)
+    operators.demand_another_hand(me, proposal.by, proposal.hand or proposal.by, proposal.id)
     return proposal
 
 

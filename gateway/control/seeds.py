@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from gateway.control.shapes import DirectiveBody, GroupBody, InlineOrder, KnownAttributes, TermBody
+from gateway.control.shapes import CallerId, DirectiveBody, GroupBody, InlineOrder, KnownAttributes, TermBody
 from gateway.identity.records import Role
 from gateway.policy.caller import Kind
 from gateway.policy.conditions import Group, Term
@@ -65,7 +65,7 @@ class Seeds(_Part):
     information: Url | None = None
     max_stale: MaxStale = MaxStale()
     models: dict[Identifier, Model] = Field(default_factory=dict)
-    callers: dict[Identifier, CallerSeed] = Field(default_factory=dict)
+    callers: dict[CallerId, CallerSeed] = Field(default_factory=dict)
     operators: dict[Identifier, OperatorSeed] = Field(default_factory=dict)
     groups: dict[Identifier, GroupBody] = Field(default_factory=dict)
     terms: dict[Identifier, TermBody] = Field(default_factory=dict)

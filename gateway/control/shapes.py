@@ -1,11 +1,22 @@
 """Bodies that more than one route takes: alone, or as an edit of a change."""
 
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from gateway.control.countries import Country, is_code
+from gateway.identity.claims import BY_TOKEN
 from gateway.policy.caller import Kind
 from gateway.policy.conditions import Condition, Test
 from gateway.policy.document import Identifier, InFlight, Part, State, Text, Url, Window
@@ -117,9 +128,47 @@ class KnownAttributes(Part):
     legal_status: frozenset[Identifier] | None = None
 
 
+def _rfc_3339(value: object) -> object:
+    """A written time, in UTC. Seconds since the epoch, a day, or a time without a zone would each be a guess."""
+    if not isinstance(value, str):
+        return value
+    try:
+        if _RFC_3339.fullmatch(value):
+            return datetime.fromisoformat(value.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("a time is written as RFC 3339 says, with a zone: 2027-01-31T00:00:00Z")
+
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
+"""A time that somebody wrote, in UTC."""
+
+
+class CallerAttributes(KnownAttributes):
+    """What is known about a caller, and until when; from then on nothing is."""
+
+    expires: Moment | None = None
+
+
 class CallerBody(Part):
     """A caller. An attribute that is left out is not known."""
 
     kind: Kind
     org: Identifier | None = None
-    attributes: KnownAttributes = KnownAttributes()
+    attributes: CallerAttributes = CallerAttributes()
+
+
+def _nobodys_by_token(caller_id: str) -> str:
+    """Who comes by a token is named by it; a registered caller of that name would be taken for them."""
+    if caller_id.startswith(BY_TOKEN):
+        raise ValueError(
+            f"ids that begin with {' or '.join(BY_TOKEN)} are of those who come by a signed token, whom nobody "
+            "registers; choose another"
+        )
+    return caller_id
+
+
+CallerId = Annotated[Identifier, AfterValidator(_nobodys_by_token)]
+"""An id that a caller may be registered under."""

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -61,8 +61,7 @@ class Selector:
     required: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What a body says: the names it gives, in the order of the selectors, and whether it asks for a stream."""
 
     names: tuple[str, ...]
@@ -78,8 +77,9 @@ class BodyReader:
 
     def __init__(self, selectors: tuple[Selector, ...]) -> None:
         self.selectors = selectors
-        keys = dict.fromkeys(step for s in selectors for step in (*s.path, "stream") if step != EACH)
-        occurrence = b'"(?:' + b"|".join(map(_spellings, keys)) + rb')"[ \t\r\n]*:'
+        self._keys = tuple(dict.fromkeys(step for s in selectors for step in (*s.path, "stream") if step != EACH))
+        self._steps = tuple((selector, frozenset(selector.path) - {EACH}) for selector in selectors)
+        occurrence = b'"(?:' + b"|".join(map(_spellings, self._keys)) + rb')"[ \t\r\n]*:'
         self._among_few_quotes = re.compile(occurrence)
         self._among_many_quotes = re.compile(_BEFORE_KEY + occurrence)
 
@@ -108,24 +108,31 @@ class BodyReader:
             raise MalformedBodyError(f"The body is not valid JSON: {error.msg}") from None
         if not isinstance(document, dict):
             raise MalformedBodyError("The body must be a JSON object.")
-        if self._may_repeat(body):
+        keys = self._occurring(body)
+        if keys is None:
             if _structure(body) > MAX_AMBIGUOUS_STRUCTURE:
                 raise MalformedBodyError("A key that names models stands twice in a body of too many values.", 413)
-            document = _as_pairs(body)
-        names = tuple(name for selector in self.selectors for name in self._select(document, selector))
+            document, keys = _as_pairs(body), set(self._keys)
+        names: list[str] = []
+        for selector, steps in self._steps:
+            if steps <= keys:
+                names += self._select(document, selector)
+            elif selector.required:
+                raise _missing(selector)
         if len(names) > MAX_NAMES:
             raise MalformedBodyError(f"The body names more than {MAX_NAMES} models.")
-        return Reading(names, stream=_member(document, "stream") is True)
+        return Reading(tuple(names), stream="stream" in keys and _member(document, "stream") is True)
 
-    def _may_repeat(self, body: bytes) -> bool:
-        """Whether any selector's key occurs twice, in any spelling, anywhere."""
+    def _occurring(self, body: bytes) -> set[str] | None:
+        """Which of the selectors' keys occur anywhere, in any spelling; ``None`` if one does twice."""
         occurrences = self._among_many_quotes if body.count(b'"') > MANY_QUOTES else self._among_few_quotes
-        seen = set()
+        seen: set[str] = set()
         for match in occurrences.finditer(body):
-            if match.lastindex in seen:
-                return True
-            seen.add(match.lastindex)
-        return False
+            key = self._keys[(match.lastindex or 0) - 1]
+            if key in seen:
+                return None
+            seen.add(key)
+        return seen
 
     def _select(self, document: Any, selector: Selector) -> list[str]:
         values = list(_walk(document, selector.path))
@@ -135,8 +142,12 @@ class BodyReader:
                     f"{_spell(selector.path)} must be a model's name: letters, digits and ._:/@+- only."
                 )
         if selector.required and not values:
-            raise MalformedBodyError(f"{_spell(selector.path)} is missing.")
+            raise _missing(selector)
         return values
+
+
+def _missing(selector: Selector) -> MalformedBodyError:
+    return MalformedBodyError(f"{_spell(selector.path)} is missing.")
 
 
 def _structure(body: bytes) -> int:
@@ -164,14 +175,22 @@ _ABSENT = object()
 
 def _member(value: Any, key: str) -> Any:
     """The one member with this key, or ``_ABSENT``; refused where another spelling or a second one stands beside."""
-    pairs = value if isinstance(value, _Pairs) else value.items()
-    found = _ABSENT
-    for name, member in pairs:
-        if name == key and found is _ABSENT:
-            found = member
-        elif len(name) == len(key) and name.casefold() == key:
-            raise MalformedBodyError(f"{key!r} stands twice, or in another spelling.")
-    return found
+    if isinstance(value, _Pairs):
+        found, names = [member for name, member in value if name == key], [name for name, _ in value]
+        if len(found) > 1:
+            raise MalformedBodyError(_twice(key))
+        member = found[0] if found else _ABSENT
+    elif key in value:
+        return value[key]  # its only spelling in the whole body
+    else:
+        member, names = _ABSENT, list(value)
+    if any(len(name) == len(key) and name != key and name.casefold() == key for name in names):
+        raise MalformedBodyError(_twice(key))
+    return member
+
+
+def _twice(key: str) -> str:
+    return f"{key!r} stands twice, or in another spelling."
 
 
 def _as_pairs(body: bytes) -> _Pairs:

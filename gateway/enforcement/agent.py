@@ -20,12 +20,13 @@ from redis.exceptions import RedisError
 
 from gateway import tasks
 from gateway.enforcement import lease, scripts
+from gateway.enforcement.compiling import compiled, outlived
 from gateway.enforcement.connection import FEED_BLOCK_MS, Client
 from gateway.enforcement.entry import Entry, read_entry
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.memory import recall, remember
 from gateway.enforcement.records import Records
-from gateway.enforcement.replica import Fenced, Gap, Gone, Renewal, Replica, State
+from gateway.enforcement.replica import Fenced, Gap, Gone, Renewal, Replica, State, write_finishing
 from gateway.enforcement.signing import ForgedError, Verifier
 from gateway.errors import describe
 from gateway.identity.directory import UNKNOWN, Unknown
@@ -88,6 +89,7 @@ class Agent:
         self._tasks: list[asyncio.Task[Any]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._boundary_timer: asyncio.TimerHandle | None = None
+        self._boundary: asyncio.Task[None] | None = None
         self._writer: asyncio.Task[Any] | None = None
         self._log = structlog.get_logger("portcullis.replica").bind(replica=name)
         self._told = ""
@@ -108,7 +110,7 @@ class Agent:
 
     async def leave(self) -> None:
         """Say that this replica serves nothing any more. Only after the listener is closed and streams are gone."""
-        await tasks.cancel(*self._tasks)
+        await tasks.cancel(*self._tasks, self._boundary)
         for timer in (self._timer, self._boundary_timer):
             if timer is not None:
                 timer.cancel()
@@ -240,10 +242,12 @@ class Agent:
         sealed_document = None
         if entry.doc != self._doc or self._snapshot is None:
             document, sealed_document = await self.records.document(entry.doc)
-            snapshot = Snapshot(document, entry.rev, datetime.now(UTC))
+            snapshot = await compiled(document, entry.rev)
         else:
-            snapshot = Snapshot(self._snapshot.document, entry.rev, datetime.now(UTC))
+            snapshot = self._snapshot.renumbered(entry.rev)
         fresh = await self._look_up_anew(callers)
+        while outlived(snapshot):  # what this replica denies by now, it must go on denying
+            snapshot = await compiled(snapshot.document, entry.rev)
         self._apply(snapshot, entry, callers, fresh)
         self._remember_later(sealed_entry, sealed_document)
 
@@ -283,13 +287,22 @@ class Agent:
             self._boundary_timer = asyncio.get_running_loop().call_later(delay, self._pass_boundary)
 
     def _pass_boundary(self) -> None:
-        """Compile the same document anew for the time that it is; nothing ever opens by this."""
+        self._boundary = tasks.spawn(self._deny_what_is_due(), "replica-boundary")
+
+    async def _deny_what_is_due(self) -> None:
+        """Compile the same document anew for the time that it is; nothing ever opens by this.
+
+        A revision that is applied meanwhile is newer: it stays, and has its own timer.
+        """
         assert self._plane is not None
         assert self._snapshot is not None
         old = self._snapshot
-        if old.next_boundary is not None and old.next_boundary <= datetime.now(UTC):
-            self._snapshot = Snapshot(old.document, old.revision, datetime.now(UTC))
-            self._plane.apply(self._snapshot, (), {})
+        if outlived(old):
+            snapshot = await compiled(old.document, old.revision)
+            if self._snapshot is not old:
+                return
+            self._snapshot = snapshot
+            self._plane.apply(snapshot, (), {})
         self._watch_boundary()
 
     # ------------------------------------------------------------------ renewing
@@ -323,7 +336,7 @@ class Agent:
                 renewal.nonce,
                 platform.node(),
                 self._version,
-                ",".join(map(str, renewal.finishing)),
+                write_finishing(renewal.finishing),
             ],
         )
         return answer[0].decode(), answer[1].decode()

@@ -65,6 +65,10 @@ class Keys:
         """Hash: ``caller model`` → permitted requests in that hour."""
         return self._key(f"traffic:{bucket}")
 
+    def names(self, kind: str) -> str:
+        """Sorted set: the names of all callers, or operators, for the commit script to keep and for lists to page."""
+        return self._key(f"names:{kind}")
+
     def record(self, kind: str, name: str) -> str:
         """A sealed record: ``caller``, ``operator``; or, unsealed, ``key`` → the caller's id."""
         return self._key(f"{kind}:{name}")

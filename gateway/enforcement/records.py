@@ -1,5 +1,9 @@
 """Sealed records in Redis, read and verified: callers, operators, documents."""
 
+import asyncio
+from collections.abc import Iterator, Sequence
+
+from gateway.enforcement.compiling import beside
 from gateway.enforcement.connection import Client
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.signing import ForgedError, Verifier
@@ -26,12 +30,7 @@ class Records:
             ForgedError: the record is not one of ours.
         """
         sealed = await self._get(self._keys.record("caller", caller_id))
-        if sealed is None:
-            return None
-        record = CallerRecord.model_validate_json(self._verifier.unseal("caller", caller_id, sealed))
-        if record.id != caller_id:
-            raise ForgedError(f"caller {caller_id}: the record is another's")
-        return record
+        return None if sealed is None else self._open_caller(caller_id, sealed)
 
     async def caller_by_key(self, fingerprint: str) -> CallerRecord | None:
         """The caller that holds a key. The pointer is not signed; that the caller's record lists the key is."""
@@ -66,6 +65,50 @@ class Records:
         keys = self._redis.scan_iter(match=_glob(prefix), count=1000)
         return sorted({key.decode().removeprefix(prefix) async for key in keys})
 
+    async def page(self, kind: str, after: str = "", limit: int = -1) -> list[str]:
+        """The ids of callers or operators that sort after one; so many at most, or all (-1)."""
+        begin = f"({after}" if after else "-"
+        found = await self._redis.zrange(self._keys.names(kind), begin, "+", bylex=True, offset=0, num=limit)
+        return [name.decode() for name in found]
+
+    async def count(self, kind: str) -> int:
+        """How many callers or operators there are."""
+        number: int = await self._redis.zcard(self._keys.names(kind))
+        return number
+
+    async def callers(self, names: Sequence[str]) -> list[CallerRecord | None]:
+        """Callers by their ids, read at once and verified beside the loop; ``None`` where there is none.
+
+        Raises:
+            ForgedError: a record is not one of ours.
+        """
+        if not names:
+            return []
+        sealed = await self._redis.mget([self._keys.record("caller", name) for name in names])
+        if not any(sealed):
+            return [None] * len(names)
+        return await asyncio.to_thread(self._opened, names, sealed)
+
+    async def caller_bodies(self, names: Sequence[str]) -> Iterator[bytes]:
+        """The records of those callers that are there, as JSON, verified one by one as they are taken: off the loop.
+
+        Raises:
+            ForgedError: a record is not one of ours.
+        """
+        sealed = await self._redis.mget([self._keys.record("caller", name) for name in names])
+        pairs = zip(names, sealed, strict=True)
+        return (self._verifier.unseal("caller", name, data) for name, data in pairs if data is not None)
+
+    def _opened(self, names: Sequence[str], sealed: Sequence[bytes | None]) -> list[CallerRecord | None]:
+        pairs = zip(names, sealed, strict=True)
+        return [None if data is None else self._open_caller(name, data) for name, data in pairs]
+
+    def _open_caller(self, caller_id: str, sealed: bytes) -> CallerRecord:
+        record = CallerRecord.model_validate_json(self._verifier.unseal("caller", caller_id, sealed))
+        if record.id != caller_id:
+            raise ForgedError(f"caller {caller_id}: the record is another's")
+        return record
+
     async def document(self, sha256: str) -> tuple[Document, bytes]:
         """A policy document by its digest, and its sealed form.
 
@@ -76,7 +119,7 @@ class Records:
         sealed = await self._get(self._keys.doc(sha256))
         if sealed is None:
             raise ForgedError(f"document {sha256[:12]}… is not there")
-        return open_document(sha256, sealed, self._verifier), sealed
+        return await beside(sealed, open_document, sha256, sealed, self._verifier), sealed
 
 
 def open_document(sha256: str, sealed: bytes, verifier: Verifier) -> Document:

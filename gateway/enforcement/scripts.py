@@ -3,7 +3,25 @@
 ``cur`` is written last: whoever sees a revision there finds its entry and document.
 """
 
-COMMIT = """
+_STORE = """
+-- A record, and its name among those of its kind, in order: a list of a million callers is read by pages.
+local function store(key, value)
+  local prefix = string.sub(KEYS[1], 1, -4)
+  local kind, name = string.match(string.sub(key, #prefix + 1), '^(%a+):(.+)$')
+  local named = kind == 'caller' or kind == 'operator'
+  if value == '' then
+    redis.call('DEL', key)
+    if named then redis.call('ZREM', prefix .. 'names:' .. kind, name) end
+  else
+    redis.call('SET', key, value)
+    if named then redis.call('ZADD', prefix .. 'names:' .. kind, 0, name) end
+  end
+end
+"""
+
+COMMIT = (
+    _STORE
+    + """
 -- KEYS: cur log docs doc ops ops-order replicas, then one key per record
 -- ARGV: epoch expected_rev expected_hash op_id rev hash entry doc_sha doc, then one value per record ('' deletes)
 if redis.replicate_commands then redis.replicate_commands() end
@@ -26,10 +44,7 @@ if redis.call('LLEN', KEYS[3]) > 100 then
     redis.call('DEL', string.sub(KEYS[4], 1, #KEYS[4] - #ARGV[8]) .. old)
   end
 end
-for i = 8, #KEYS do
-  local value = ARGV[i + 2]
-  if value == '' then redis.call('DEL', KEYS[i]) else redis.call('SET', KEYS[i], value) end
-end
+for i = 8, #KEYS do store(KEYS[i], ARGV[i + 2]) end
 local members = redis.call('HGETALL', KEYS[7])
 local answer = cjson.encode({
   rev = tonumber(ARGV[5]), hash = ARGV[6], members = members, epoch = ARGV[1], replid = replid})
@@ -39,18 +54,22 @@ if redis.call('LLEN', KEYS[6]) > 1000 then redis.call('HDEL', KEYS[5], redis.cal
 redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'rev', ARGV[5], 'hash', ARGV[6], 'doc', ARGV[8])
 return {'DONE', answer}
 """
+)
 
-INIT = """
+INIT = (
+    _STORE
+    + """
 -- KEYS: cur log docs doc, then one key per record   ARGV: epoch rev hash entry doc_sha doc, then the records
 if redis.replicate_commands then redis.replicate_commands() end
 if redis.call('EXISTS', KEYS[1]) == 1 then return {'EXISTS'} end
 redis.call('XADD', KEYS[2], ARGV[2] .. '-0', 'entry', ARGV[4])
 redis.call('SET', KEYS[4], ARGV[6])
 redis.call('RPUSH', KEYS[3], ARGV[5])
-for i = 5, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 2]) end
+for i = 5, #KEYS do store(KEYS[i], ARGV[i + 2]) end
 redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'rev', ARGV[2], 'hash', ARGV[3], 'doc', ARGV[5])
 return {'DONE'}
 """
+)
 
 RENEW = """
 -- KEYS: cur replicas acks   ARGV: member epoch rev hash swept streams_cut draining nonce host version finishing
@@ -90,5 +109,16 @@ if last.left then return 0 end
 last.left = true
 redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(last))
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', '10000', '*', 'member', ARGV[1], 'left', '1')
+return 1
+"""
+
+RECORD = """
+-- KEYS: receipts evidence   ARGV: rev view sealed
+-- A revision has one receipt, whoever completes it; a lost one makes way for the next of its number.
+if redis.replicate_commands then redis.replicate_commands() end
+local was = redis.call('HGET', KEYS[1], ARGV[1])
+if was and cjson.decode(was).basis ~= 'lost' then return 0 end
+redis.call('XADD', KEYS[2], '*', 'kind', 'receipt', 'sealed', ARGV[3])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1
 """

@@ -1,5 +1,6 @@
 """The control side of Redis: reads the current policy, commits revisions."""
 
+import asyncio
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from typing import Any, Literal
 import orjson
 
 from gateway.enforcement import lease, scripts
+from gateway.enforcement.compiling import beside, compiled, outlived
 from gateway.enforcement.connection import Client
 from gateway.enforcement.entry import GENESIS, Entry, Position, read_entry
 from gateway.enforcement.keys import Keys
@@ -83,6 +85,7 @@ class Store:
         self._commit = redis.register_script(scripts.COMMIT)
         self._init = redis.register_script(scripts.INIT)
         self._cached: Current | None = None
+        self._reading = asyncio.Lock()
 
     async def current(self) -> Current:
         """The policy in force, read and verified.
@@ -95,21 +98,53 @@ class Store:
         if not cur:
             raise NotInitialisedError
         position = Position(cur[b"epoch"].decode(), int(cur[b"rev"]), cur[b"hash"].decode())
-        if self._cached is not None and self._cached.position == position:
-            boundary = self._cached.snapshot.next_boundary
-            if boundary is None or boundary > datetime.now(UTC):
-                return self._cached
+        known = self._known(position)
+        if known is not None:
+            return known
+        async with self._reading:  # once, however many ask
+            return self._known(position) or await self._read(position)
+
+    def _known(self, position: Position) -> Current | None:
+        known = self._cached
+        return known if known is not None and known.position == position and not outlived(known.snapshot) else None
+
+    async def _read(self, position: Position) -> Current:
         entry = await self.entry(position.rev)
         if entry is None or entry.position != position:
             raise ForgedError(f"revision {position.rev} is not what its log entry says")
-        document, _ = await self.records.document(entry.doc)
-        self._cached = Current(position, entry.doc, document, Snapshot(document, position.rev, datetime.now(UTC)))
-        return self._cached
+        known = self._cached
+        if known is not None and known.doc == entry.doc:
+            current = await self._renumbered(known, entry)
+        else:
+            document, _ = await self.records.document(entry.doc)
+            current = Current(position, entry.doc, document, await compiled(document, position.rev))
+        self._cached = current
+        return current
+
+    @staticmethod
+    async def _renumbered(known: Current, entry: Entry) -> Current:
+        """A revision that left the document as it was."""
+        snapshot = known.snapshot.renumbered(entry.rev)
+        if outlived(snapshot):
+            snapshot = await compiled(known.document, entry.rev)
+        return Current(entry.position, entry.doc, known.document, snapshot)
 
     async def entry(self, rev: int) -> Entry | None:
         """One revision of the log."""
         stored = await self.redis.xrange(self.keys.log, min=f"{rev}-0", max=f"{rev}-0")
         return read_entry(stored[0][1][b"entry"], self.signer) if stored else None
+
+    async def documents(self, first: int, last: int) -> list[Document]:
+        """The different documents of a run of revisions, both ends included.
+
+        Raises:
+            ForgedError: the log or the documents no longer reach back that far.
+        """
+        stored = await self.redis.xrange(self.keys.log, min=f"{first}-0", max=f"{last}-0")
+        entries = [read_entry(fields[b"entry"], self.signer) for _, fields in stored]
+        if len(entries) != last - first + 1:
+            raise ForgedError(f"the log does not have revisions {first} to {last}")
+        return [(await self.records.document(sha256))[0] for sha256 in dict.fromkeys(entry.doc for entry in entries)]
 
     async def commit(
         self,
@@ -129,7 +164,7 @@ class Store:
             ConflictError: ``base`` is no longer current.
         """
         edit = edit or Edit()
-        body = dump(document) if document is not None else b""
+        body = await beside(document, dump, document) if document is not None else b""
         entry = Entry(
             epoch=base.position.epoch,
             rev=base.rev + 1,
@@ -177,8 +212,10 @@ class Store:
             known = await self.entry(answer["rev"])
             current = await self.current()
             return Committed(known or entry, current, base, members, answer["replid"], at, repeated=True)
-        new = document or base.document
-        current = Current(entry.position, entry.doc, new, Snapshot(new, entry.rev, datetime.now(UTC)))
+        if document is None:
+            current = await self._renumbered(base, entry)
+        else:
+            current = Current(entry.position, entry.doc, document, await compiled(document, entry.rev))
         self._cached = current
         return Committed(entry, current, base, members, answer["replid"], at)
 

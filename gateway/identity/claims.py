@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, Literal
 
 from gateway.identity.countries import NO_STATE, country
 from gateway.identity.jose import TokenError
@@ -17,6 +17,9 @@ from gateway.policy.caller import Facts, Kind
 
 Said = Mapping[str, Any]
 """A token's claims."""
+
+BY_TOKEN = ("oidc:", "obo:")
+"""How the ids of those begin who come by a token (``scoped_id``). Nobody is registered under such a one."""
 
 MAX_SUBJECT = 255
 """Characters: OpenID Connect Core 1.0, section 2."""
@@ -117,7 +120,7 @@ def moment(claims: Said, name: str) -> float | None:
     return float(value)
 
 
-def scoped_id(kind: str, scope: str, name: str) -> str:
+def scoped_id(kind: Literal["oidc", "obo"], scope: str, name: str) -> str:
     """A caller's id: ``kind:scope:name``. A name with other characters, or a long one, is replaced by its SHA-256.
 
     No plain name holds a colon, so that none can pass for a replaced one.

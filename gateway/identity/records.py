@@ -4,10 +4,11 @@ import re
 from enum import StrEnum
 from typing import Annotated
 
+import orjson
 from pydantic import AfterValidator, AwareDatetime, Field
 
 from gateway.policy.caller import Caller, Facts, Kind
-from gateway.policy.document import Identifier, Part, Text, canonical
+from gateway.policy.document import Identifier, Part, Text
 
 _COUNTRY = re.compile(r"[A-Z]{2}|XX[A-C]")
 
@@ -83,22 +84,35 @@ class Role(StrEnum):
 
 
 class OperatorRecord(Part):
-    """A person who may use the admin API."""
+    """A person who may use the admin API.
+
+    ``counts_as``: in whose hand this operator is where two people must agree; left out, in their own. ``founder``:
+    the only approver from the start, who has yet to appoint a second. ``own_token``: they replaced it themselves.
+    """
 
     id: Identifier
     roles: frozenset[Role] = Field(min_length=1)
     token_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    counts_as: Identifier | None = None
+    founder: bool = False
+    own_token: bool = False
     changed: int = 0
+
+    @property
+    def hand(self) -> str:
+        """The operator who may hold this one's token; themselves, if nobody else does."""
+        return self.counts_as or self.id
 
 
 def dump(record: Part) -> bytes:
-    """A record's canonical bytes; sets in order, so that the same record has the same bytes."""
-    return canonical(_sorted(record.model_dump(mode="json", exclude_none=True)))
+    """A record's bytes, spelled as ``canonical`` does; sets in order, so that equal records have equal bytes."""
+    return orjson.dumps(record.model_dump(exclude_none=True), default=_in_order, option=_CANONICAL)
 
 
-def _sorted(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _sorted(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return sorted(value)
-    return value
+_CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z
+
+
+def _in_order(values: object) -> object:
+    if isinstance(values, frozenset):
+        return sorted(values)
+    raise TypeError

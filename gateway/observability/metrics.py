@@ -39,7 +39,6 @@ METRICS: tuple[Definition, ...] = (
     Definition(_P + "client_connections", "gauge", "Open client connections."),
     Definition(_P + "buffered_bytes", "gauge", "Bytes of requests' bodies that wait, in memory and on disk."),
     Definition(_P + "spooled_bodies", "gauge", "Bodies of requests that wait on disk."),
-    Definition(_P + "upstream_connections", "gauge", "Open connections to a provider.", ("provider",)),
     Definition(_P + "worker_tasks", "gauge", "Tasks of a worker that are not done.", ("replica",)),
     Definition("process_open_fds", "gauge", "Open descriptors of a worker.", ("replica",)),
     Definition("process_max_fds", "gauge", "How many a worker may open.", ("replica",)),
@@ -53,6 +52,12 @@ METRICS: tuple[Definition, ...] = (
         LATENCY_BUCKETS,
     ),
     Definition(_P + "upstream_failures_total", "counter", "Exchanges a provider failed.", ("provider", "cause")),
+    Definition(_P + "upstream_connections", "gauge", "Open connections to a provider.", ("provider",)),
+    Definition(_P + "upstream_queue", "gauge", "Requests that wait for a connection to a provider.", ("provider",)),
+    Definition(_P + "tls_failures_total", "counter", "Handshakes with clients that failed."),
+    Definition(
+        _P + "certificate_reloads_total", "counter", "Changed certificates, loaded or refused.", ("place", "result")
+    ),
     Definition(_P + "late_writes_total", "counter", "Writes that ended after their lease's deadline."),
     Definition(_P + "internal_errors_total", "counter", "Failures of the gateway itself; each closed the door."),
     Definition(_P + "log_lines_dropped_total", "counter", "Request log lines lost because nobody read fast enough."),
@@ -61,6 +66,7 @@ METRICS: tuple[Definition, ...] = (
     Definition(_P + "replica_serving", "gauge", "1 while a replica may serve.", ("replica", "state")),
     Definition(_P + "renew_failures_total", "counter", "Lease renewals that got no answer.", ("replica",)),
     Definition(_P + "fenced_total", "counter", "Times a replica found another history in Redis.", ("replica",)),
+    Definition(_P + "workers", "gauge", "Workers by what they are doing.", ("state",)),
     Definition(_P + "worker_restarts_total", "counter", "Workers that died and were started again."),
     Definition(_P + "models_offline", "gauge", "1 for each model that a hold closes.", ("model",)),
     Definition(

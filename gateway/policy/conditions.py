@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from operator import attrgetter
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -41,6 +41,7 @@ Attribute = Literal[
     "kind",
 ]
 Operator = Literal["any_of", "all_of", "none_of", "subset_of"]
+Form = Literal["everyone", "atom", "term", "not", "all", "any"]
 
 
 class ConditionError(Exception):
@@ -124,6 +125,7 @@ class Node:
     are told apart by identity.
     """
 
+    form: Form
     words: str
     evaluate: Callable[[Subject], Truth] = field(repr=False)
     parts: tuple["Node", ...] = ()
@@ -133,8 +135,9 @@ class Node:
     size: int = field(init=False, default=1)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "depth", 1 + max((part.depth for part in self.parts), default=0))
-        object.__setattr__(self, "size", 1 + sum(part.size for part in self.parts))
+        if self.parts:
+            object.__setattr__(self, "depth", 1 + max([part.depth for part in self.parts]))
+            object.__setattr__(self, "size", 1 + sum([part.size for part in self.parts]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +193,16 @@ class Compiler:
             raise ConditionError(f"{path}: more than {MAX_PARTS} parts, terms unfolded")
         return node
 
+    def question(self, who: Node, exceptions: tuple[Node, ...]) -> Node:
+        """What a directive asks: ``who``, and none of the exceptions. One that is not known leaves it open."""
+        return self._combined("all", (who, *map(self._negated, exceptions))) if exceptions else who
+
     def _form(self, condition: Condition, path: str, depth: int) -> Node:
         (form,) = condition.model_fields_set
         value = getattr(condition, form)
         match form:
             case "everyone":
-                return self._keep("everyone", lambda: Node("everyone", lambda _: True))
+                return self._keep("everyone", lambda: Node("everyone", "everyone", lambda _: True))
             case "term":
                 if value not in self._terms:
                     raise ConditionError(f"{path}.term: there is no term {value!r}")
@@ -218,17 +225,18 @@ class Compiler:
             truth = own(subject)
             return subject.attested.get(name) if truth is None else truth
 
-        return Node(name, evaluate, (inner,), term=name)
+        return Node("term", name, evaluate, (inner,), term=name)
 
     def _negated(self, part: Node) -> Node:
         inner = part.evaluate
-        return self._keep(("not", part), lambda: Node(f"not {part.words}", lambda s: negate(inner(s)), (part,)))
+        words = f"not {part.words}"
+        return self._keep(("not", part), lambda: Node("not", words, lambda s: negate(inner(s)), (part,)))
 
-    def _combined(self, form: str, parts: tuple[Node, ...]) -> Node:
+    def _combined(self, form: Literal["all", "any"], parts: tuple[Node, ...]) -> Node:
         join, word = (both, " and ") if form == "all" else (either, " or ")
         evaluate = partial(join, tuple(part.evaluate for part in parts))
         words = "(" + word.join(part.words for part in parts) + ")"
-        return self._keep((form, parts), lambda: Node(words, evaluate, parts))
+        return self._keep((form, parts), lambda: Node(form, words, evaluate, parts))
 
     def _atom(self, attribute: str, test: Test, path: str) -> Node:
         (operator,) = test.model_fields_set
@@ -237,15 +245,7 @@ class Compiler:
         if attribute == "kind" and not values <= _KINDS:
             raise ConditionError(f"{path}.{operator}: a kind is {' or '.join(sorted(_KINDS))}")
         atom = Atom(attribute, operator, values)  # type: ignore[arg-type]
-        words = f"{attribute.replace('_', ' ')} {operator.replace('_', ' ')} {', '.join(named)}"
-        known_of = attrgetter(attribute)
-        holds, when = atom.test()
-
-        def evaluate(subject: Subject) -> Truth:
-            known: frozenset[str] | None = known_of(subject)
-            return None if known is None else holds(known) is when
-
-        return self._keep(atom, lambda: Node(words, evaluate, atom=atom))
+        return self._keep(atom, lambda: _node_of(atom, named))
 
     def _keep(self, key: Any, make: Callable[[], Node]) -> Node:
         node = self._nodes.get(key)
@@ -270,6 +270,19 @@ class Compiler:
         return frozenset(values)
 
 
+def _node_of(atom: Atom, named: Iterable[str]) -> Node:
+    """A test's node; the values in its words as they were named, with the groups."""
+    known_of = _KNOWN_OF[atom.attribute]
+    holds, when = atom.test()
+
+    def evaluate(subject: Subject) -> Truth:
+        known: frozenset[str] | None = known_of(subject)
+        return None if known is None else holds(known) is when
+
+    words = f"{atom.attribute} {atom.operator}".replace("_", " ")
+    return Node("atom", f"{words} {', '.join(named)}", evaluate, atom=atom)
+
+
 def _in_order(what: str, named: Mapping[str, Iterable[str]]) -> list[str]:
     """Groups, or terms, each after those that it names."""
     try:
@@ -291,6 +304,7 @@ def _terms_in(condition: Condition) -> Iterator[str]:
         yield from _terms_in(part)
 
 
+_KNOWN_OF = {attribute: attrgetter(attribute) for attribute in get_args(Attribute)}
 _KINDS = frozenset(str(kind) for kind in Kind)
 _OF_COUNTRIES = frozenset(("nationality", "latest_nationality", "permanent_residence", "org_country"))
 

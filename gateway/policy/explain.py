@@ -6,7 +6,8 @@ from typing import Any
 from gateway.policy.caller import Caller, Subject
 from gateway.policy.conditions import Node
 from gateway.policy.decision import Decision
-from gateway.policy.snapshot import Asked, Rule, Snapshot
+from gateway.policy.directives import Rule
+from gateway.policy.snapshot import Asked, Snapshot
 from gateway.policy.truth import Truth
 
 WORDS: dict[Truth, str] = {True: "yes", False: "no", None: "not known"}

@@ -6,7 +6,6 @@ bounded three times: per body, per caller and per worker.
 
 import mmap
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import IO
 
@@ -34,35 +33,36 @@ class Buffered:
         self.spool_dir = spool_dir
         self.total = 0
         self.spooled = 0
-        self._of: Counter[str] = Counter()
+        self._of: dict[str, int] = {}
 
     def take(self, owner: str, size: int) -> None:
-        """Count some more.
+        """Count some more. An owner of nothing is not remembered: whoever has no key could be a new one each time.
 
         Raises:
             NoRoomError: that would be too many; nothing was counted.
         """
         if not self.has_room(owner, size):
             raise NoRoomError
-        if size:  # an owner of nothing is not remembered: whoever has no key could be a new one each time
+        if size:
             self.total += size
-            self._of[owner] += size
+            self._of[owner] = self._of.get(owner, 0) + size
 
     def has_room(self, owner: str, size: int) -> bool:
         """Whether so many more would be kept."""
-        limits, kept = self.limits, self._of[owner]
+        limits, kept = self.limits, self._of.get(owner, 0)
         free = limits.buffered_bytes - self.total
         if size > free or kept + size > limits.buffered_bytes_per_caller:
             return False
-        alone = kept == self.total
-        return alone or kept + size <= SHARE * free
+        return kept == self.total or kept + size <= SHARE * free  # alone, or within its share
 
     def give(self, owner: str, size: int) -> None:
         """Count some less; an owner of none is forgotten."""
         if size:
             self.total -= size
-            self._of[owner] -= size
-            if not self._of[owner]:
+            kept = self._of[owner] - size
+            if kept:
+                self._of[owner] = kept
+            else:
                 del self._of[owner]
 
 
@@ -113,7 +113,9 @@ class Body:
         Raises:
             NoRoomError: that one keeps too much already.
         """
-        if owner != self.owner:
+        if not self.size:
+            self.owner = owner
+        elif owner != self.owner:
             self._buffered.give(self.owner, self.size)
             self.owner, before = owner, self.owner
             try:

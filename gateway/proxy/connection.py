@@ -5,6 +5,9 @@ comes. A request that can't be parsed ends the connection after what came before
 """
 
 import asyncio
+import contextlib
+import fcntl
+import termios
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -13,7 +16,7 @@ import httptools
 
 from gateway.policy.decision import Deny, Reason
 from gateway.proxy.exchange import Exchange, Stage
-from gateway.proxy.head import Head, Refused, malformed, read_head
+from gateway.proxy.head import Head, Refused, malformed, read_head, read_length
 from gateway.proxy.upstream import reset
 from gateway.proxy.wire import own_response
 
@@ -37,6 +40,14 @@ ten times what its bytes cost a client to send; Go's net/http bounds a body's fr
 """
 
 
+def unread(transport: asyncio.Transport) -> bool:
+    """Whether bytes have come that the loop has not read yet: closing now would reset them away."""
+    with contextlib.suppress(OSError):
+        waiting = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.FIONREAD, bytes(4))
+        return waiting != bytes(4)
+    return False
+
+
 class ClientConnection(asyncio.Protocol):
     """One TCP connection of a client."""
 
@@ -50,6 +61,8 @@ class ClientConnection(asyncio.Protocol):
         self._reading: Exchange | None = None
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._length: bytes | None = None
+        self._last: tuple[tuple[bytes, bytes, str, list[tuple[bytes, bytes]]], bytes | None, Head] | None = None
         self._pieces: list[bytes] = []
         self._body_due = 0.0
         self._tiny_chunks = 0
@@ -61,6 +74,7 @@ class ClientConnection(asyncio.Protocol):
         self._writing_paused = False
         self._drained: int | None = None
         self._unflushed: list[Exchange] = []
+        self.peer = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Accept, or close at once where there are too many."""
@@ -70,6 +84,7 @@ class ClientConnection(asyncio.Protocol):
             reset(self.transport)
             return
         self.gate.connections.add(self)
+        self.peer = self.gate.peer(transport)
         self.deadline = self.gate.now() + self.gate.timeouts.head
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -87,7 +102,7 @@ class ClientConnection(asyncio.Protocol):
         if self._drained is not None:
             self._drain(len(data))
         elif self._fault is None:
-            self.run(lambda: self._feed(data))
+            self.run(self._feed, data)
         if len(data) >= FULL_READ:
             self._let_others_read()
 
@@ -101,15 +116,15 @@ class ClientConnection(asyncio.Protocol):
         if self.transport is not None and not self._reading_paused and not self.transport.is_closing():
             self.transport.resume_reading()
 
-    def run(self, step: Callable[[], None]) -> None:
+    def run(self, step: Callable[..., None], *arguments: object) -> None:
         """Take a step of an exchange; where it fails, close the door and count."""
         try:
-            step()
+            step(*arguments)
         except Exception as error:  # noqa: BLE001 - the outermost rim
             self.gate.failed(error)
             deny = Deny(Reason.INTERNAL, self.gate.revision)
             if self._begun is not None and self._begun.stage is Stage.WAITING:
-                self._begun.head.keep_alive = False
+                self._begun.keep_alive = False
                 self._begun.refuse(deny)
             else:
                 self._break(deny)
@@ -132,7 +147,7 @@ class ClientConnection(asyncio.Protocol):
             self._parser = httptools.HttpRequestParser(self)
             self._pass_on_body()
             if self._reading is not None:
-                self._resume_body(self._reading.head)
+                self._resume_body(self._reading)
             return data[upgrade.args[0] :]
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
@@ -146,9 +161,10 @@ class ClientConnection(asyncio.Protocol):
             self._after_read()
         return None
 
-    def _resume_body(self, head: Head) -> None:
+    def _resume_body(self, exchange: Exchange) -> None:
         """Have a new parser read the body that llhttp skips after a head with Upgrade."""
-        framing = b"Transfer-Encoding: chunked" if head.chunked else b"Content-Length: %d" % (head.content_length or 0)
+        length = b"Content-Length: %d" % (exchange.content_length or 0)
+        framing = b"Transfer-Encoding: chunked" if exchange.head.chunked else length
         self._resuming = True
         self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
         self._resuming = False
@@ -161,7 +177,7 @@ class ClientConnection(asyncio.Protocol):
         elif self._reading is not None:
             self._delay(min(self.gate.timeouts.body, self._body_due - self.gate.now()))
             if self._head_bytes > self.gate.limits.head_bytes:
-                self._break(malformed("The body's trailers are too large.", 431).deny)
+                self._break(malformed("The body's chunk extensions or trailers are too large.", 431).deny)
         elif not self._writing_paused:
             self.deadline = float("inf")
 
@@ -175,6 +191,7 @@ class ClientConnection(asyncio.Protocol):
         self._in_head = not self._resuming
         self._target = b""
         self._headers = []
+        self._length = None
         if not self._exchanges:
             self._delay(self.gate.timeouts.head)
 
@@ -185,8 +202,12 @@ class ClientConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; after the body it is a trailer, which is dropped."""
         if self._in_head:
-            self._headers.append((name.lower(), value))
-            if len(self._headers) > self.gate.limits.header_count:
+            name, value = name.lower(), value.rstrip(b" \t")  # RFC 9112 §5.1: blanks around are no value
+            if name == b"content-length" and self._length is None:
+                self._length = value
+            else:
+                self._headers.append((name, value))
+            if len(self._headers) + (self._length is not None) > self.gate.limits.header_count:
                 raise malformed("Too many headers.", 431)
 
     def on_headers_complete(self) -> None:
@@ -196,14 +217,8 @@ class ClientConnection(asyncio.Protocol):
             return  # a head made up by `_resume_body`, or one that can no longer be answered
         if len(self._exchanges) > self.gate.limits.pipelined:
             raise malformed("Too many requests ahead of their answers.")
-        if (
-            len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers)
-            > self.gate.limits.head_bytes
-        ):
-            raise malformed("The request's head is too large.", 431)
         self._in_head = False
-        parser = self._parser
-        exchange = Exchange(self.gate, self, self._read_head(parser))
+        exchange = Exchange(self.gate, self, *self._read_head())
         self._reading = exchange
         self._body_due = self.gate.now() + self.gate.timeouts.body
         self._tiny_chunks = 0
@@ -211,14 +226,19 @@ class ClientConnection(asyncio.Protocol):
         if len(self._exchanges) == 1:
             self._begin(exchange)
 
-    def _read_head(self, parser: Any) -> Head:
-        return read_head(
-            parser.get_method(),
-            self._target,
-            parser.get_http_version(),
-            self._headers,
-            keep_alive=parser.should_keep_alive(),
-        )
+    def _read_head(self) -> tuple[Head, int | None]:
+        """The head, and its length apart: but for that, a client mostly sends the same head again."""
+        parser, length = self._parser, self._length
+        said = (parser.get_method(), self._target, parser.get_http_version(), self._headers)
+        if self._last is not None and said == self._last[0] and (length is None) is (self._last[1] is None):
+            return self._last[2], read_length(length)
+        size = len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers)
+        if size > self.gate.limits.head_bytes:
+            raise malformed("The request's head is too large.", 431)
+        headers = self._headers if length is None else [*self._headers, (b"content-length", length)]
+        head = read_head(*said[:3], headers, keep_alive=parser.should_keep_alive())
+        self._last = (said, length, head)
+        return head, head.content_length
 
     def _begin(self, exchange: Exchange) -> None:
         self._begun = exchange
@@ -244,12 +264,13 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The request is complete."""
-        if self._reading is not None and self._reading.head.has_body and self._parser.should_upgrade():
+        if self._reading is not None and self._reading.has_body and self._parser.should_upgrade():
             return  # its body is still to come
         self._pass_on_body()
         exchange, self._reading = self._reading, None
         self._head_bytes = 0
         if exchange is not None:
+            exchange.keep_alive &= self._parser.should_keep_alive()  # a trailer can say close
             exchange.body_complete()
         if len(self._exchanges) > self.gate.limits.pipelined:
             self._pause_reading()
@@ -294,8 +315,13 @@ class ClientConnection(asyncio.Protocol):
             self._next()
 
     def keeps_alive(self, exchange: Exchange) -> bool:
-        """Whether the connection can be used again after this exchange."""
-        return exchange.head.keep_alive and exchange.complete and not self.gate.draining
+        """Whether the response's head may say that the connection can be used again; what it says is kept to.
+
+        While the process is leaving, the last of the requests that have come is answered with ``Connection: close``.
+        """
+        last = self.gate.draining and len(self._exchanges) <= 1
+        exchange.keep_alive = exchange.keep_alive and exchange.complete and not last
+        return exchange.keep_alive
 
     def refusal(self, exchange: Exchange, status: int, headers: tuple[tuple[str, str], ...], body: bytes) -> bytes:
         """A refusal as bytes."""
@@ -308,7 +334,7 @@ class ClientConnection(asyncio.Protocol):
 
     def exchange_ended(self, exchange: Exchange) -> None:
         """Answered, cut or gone: the next one's turn, or the connection's end."""
-        keep = self.keeps_alive(exchange)
+        keep = exchange.keep_alive and exchange.complete
         if self._begun is exchange:
             self._begun = None
         if self._exchanges and self._exchanges[0] is exchange:
@@ -344,8 +370,7 @@ class ClientConnection(asyncio.Protocol):
         if self._fault is not None:
             self._answer_fault()
         else:
-            timeouts = self.gate.timeouts
-            self._delay(timeouts.head if self._in_head else timeouts.keep_alive)
+            self._delay(self.gate.timeouts.head if self._in_head else self.gate.keep_alive)
 
     def _resume_reading(self) -> None:
         if self._writing_paused or self.transport is None or self.transport.is_closing():
@@ -356,14 +381,18 @@ class ClientConnection(asyncio.Protocol):
             self.transport.resume_reading()
 
     def _finish(self, exchange: Exchange) -> None:
-        """The last exchange of this connection. What the client still sends is read a while, then cut."""
+        """The last exchange of this connection.
+
+        What the client still sends, asked for or not, is read a while and then cut: a close with bytes unread would
+        reset the answer away (RFC 9112 §9.6).
+        """
         while self._exchanges:
             self._exchanges.popleft()
         assert self.transport is not None
-        if self._fault is not None and exchange.complete and exchange.head.keep_alive:
+        if self._fault is not None and exchange.complete and exchange.keep_alive:
             self._answer_fault()
-        elif exchange.complete:
-            self.close()
+        elif exchange.complete and exchange.keep_alive:
+            self.close()  # the process is leaving
         else:
             self._linger()
 
@@ -378,7 +407,7 @@ class ClientConnection(asyncio.Protocol):
                 reading.refuse(deny)
                 return
             self._exchanges.remove(reading)
-        if not self._exchanges:
+        if not self._exchanges and self.transport is not None and not self.transport.is_closing():
             self._answer_fault()
 
     def _answer_fault(self) -> None:
@@ -403,7 +432,10 @@ class ClientConnection(asyncio.Protocol):
             self.reset()
 
     def eof_received(self) -> bool:
-        """The client sends nothing more: it is gone, unless it still waits for the answer to all it sent."""
+        """The client sends nothing more: it is gone, as for nginx and Envoy. What is written still leaves.
+
+        A half-closed client that waits looks like one that has left, and a model that goes on for nobody costs.
+        """
         return False
 
     def close(self) -> None:
@@ -418,9 +450,13 @@ class ClientConnection(asyncio.Protocol):
             reset(self.transport)
 
     def stop(self) -> None:
-        """The process is leaving: an idle connection closes, a busy one after its answer."""
-        if not self._exchanges and not self._in_head and self.transport is not None:
-            self.transport.close()
+        """The process is leaving: an idle connection closes, a busy one after its answer, or once it is idle."""
+        if self._exchanges or self._in_head or self.transport is None:
+            return
+        if unread(self.transport):  # a request has come, and is about to be read
+            self._delay(self.gate.timeouts.head)
+        else:
+            self.close()
 
     def timed_out(self) -> None:
         """The sweep found the deadline passed."""
@@ -437,4 +473,4 @@ class ClientConnection(asyncio.Protocol):
         elif self._exchanges:
             self.deadline = float("inf")  # it waits for its answer, and so do we
         else:
-            self.close()
+            self.stop()

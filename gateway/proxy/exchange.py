@@ -27,7 +27,7 @@ from gateway.dialects.refusal import refuse
 from gateway.dialects.selectors import HeavyBodyError, MalformedBodyError, Reading
 from gateway.dialects.table import Operation
 from gateway.identity.credentials import CredentialError, gateway_credential
-from gateway.identity.directory import RacedError, Unknown
+from gateway.identity.directory import BusyError, RacedError, Unknown
 from gateway.identity.jose import TokenError, looks_like_token
 from gateway.identity.keys import fingerprint
 from gateway.identity.on_behalf import EndUser
@@ -35,10 +35,10 @@ from gateway.policy.caller import Caller
 from gateway.policy.decision import Deny, Permit, Reason
 from gateway.policy.snapshot import Asked
 from gateway.proxy.body import Body, BodyTooLargeError, NoRoomError
-from gateway.proxy.head import Head, Refused, malformed
+from gateway.proxy.head import Head, Refused, Way, malformed
 from gateway.proxy.reading import AbandonedError, ReadingFailedError
 from gateway.proxy.relay import ListTooLongError, Relay
-from gateway.proxy.wire import own_response
+from gateway.proxy.wire import CONTINUE, own_response
 
 if TYPE_CHECKING:
     from gateway.proxy.connection import ClientConnection
@@ -68,16 +68,19 @@ class Exchange:
     """One request and its response. All methods are callbacks of one event loop and return at once."""
 
     __slots__ = (
-        "_asked", "_body", "_body_complete", "_credential", "_reading", "_retried", "_upstream", "began_at", "by_token",
-        "bytes_in", "caller", "client", "denied", "end_user", "finish_by", "first_byte_at", "gate", "head",
-        "known_until", "operation", "path_model", "permit", "provider", "relay", "request_id", "sent_at", "severed",
-        "stage", "status",
+        "_asked", "_body", "_body_complete", "_credential", "_expects_continue", "_reading", "_retried", "_upstream",
+        "began_at", "by_token", "bytes_in", "caller", "client", "content_length", "denied", "end_user", "finish_by",
+        "first_byte_at", "gate", "head", "keep_alive", "known_until", "operation", "path_model", "permit",
+        "provider", "relay", "request_id", "sent_at", "severed", "stage", "status",
     )  # fmt: skip
 
-    def __init__(self, gate: "Gate", client: "ClientConnection", head: Head) -> None:
+    def __init__(self, gate: "Gate", client: "ClientConnection", head: Head, content_length: int | None) -> None:
         self.gate = gate
         self.client = client
         self.head = head
+        self.content_length = content_length
+        self.keep_alive = head.keep_alive
+        self._expects_continue = head.expects_continue
         self.request_id = gate.next_request_id()
         self.stage = Stage.WAITING
         self.provider: Upstream | None = None
@@ -99,7 +102,7 @@ class Exchange:
         self.relay = Relay()
         self._credential = ""
         self._body = Body(gate.buffered)
-        self._body_complete = not head.has_body
+        self._body_complete = not (head.chunked or content_length)
         self._reading: Reading | None = None
         self._asked: Asked | None = None
         self._upstream: UpstreamConnection | None = None
@@ -136,13 +139,21 @@ class Exchange:
         self._proceed()
 
     @property
+    def has_body(self) -> bool:
+        """Whether a body follows the head."""
+        return self.head.chunked or bool(self.content_length)
+
+    @property
     def complete(self) -> bool:
         """Whether the whole request has been read."""
         return self._body_complete
 
     def _proceed(self) -> None:
         """When caller and body are both known: what is asked for, whether it may be had, and on its way."""
-        if self.stage is not Stage.WAITING or self.caller is None or not self._body_complete:
+        if self.stage is not Stage.WAITING or self.caller is None:
+            return
+        if not self._body_complete:
+            self._ask_for_body()
             return
         try:
             if self._reading is None and not self._read_body():
@@ -166,32 +177,34 @@ class Exchange:
     # ------------------------------------------------------------------ operation
 
     def _find_operation(self) -> None:
+        way = self.head.way
+        if way is None:
+            way = self.head.way = self._find_way()
+        self.provider, self.operation, self.path_model = way.provider, way.operation, way.path_model
+
+    def _find_way(self) -> Way:
+        """Where the head leads."""
         head = self.head
         if (head.method, head.path) == (AVAILABILITY.method, AVAILABILITY.path):
-            self.operation = AVAILABILITY
-            return
+            return Way(None, AVAILABILITY, head.path)
         found = self.gate.find_operation(head.host, head.method, head.path)
         if found is None:
             raise Refused(Deny(Reason.OPERATION_NOT_LISTED, self.gate.revision))
-        self.provider, path, match = found
+        provider, path, match = found
         if match is None:
+            self.provider = provider  # whose shape the refusal has
             raise Refused(Deny(Reason.OPERATION_NOT_LISTED, self.gate.revision))
-        self.operation, self.path_model = match
-        head.path = path
+        operation, path_model = match
+        return Way(provider, operation, path, path_model)
 
     # ------------------------------------------------------------------ caller
 
     def _find_caller(self) -> None:
-        head, provider = self.head, self.provider
-        places = provider.dialect.credentials if provider else EVERY_PLACE
-        forwards = provider.forwards if provider else head.gateway_key is not None
-        try:
-            credential = gateway_credential(head.gateway_key, head.forward, places, forwards=forwards)
-        except CredentialError as error:
-            raise Refused(Deny(Reason.UNAUTHENTICATED, self.gate.revision, message=str(error))) from None
-        self._credential = fingerprint(credential)
-        self._count_body_for(self._credential)
-        self.by_token = looks_like_token(credential)
+        way = self.head.way
+        assert way is not None
+        if not way.mark:
+            self._find_credential(way)
+        self._credential, self.by_token = way.mark, way.by_token
         caller = self.gate.cached(self._credential)
         if isinstance(caller, Caller):
             self.caller = caller
@@ -199,9 +212,20 @@ class Exchange:
         elif not self.gate.may_look_up():
             raise Refused(self.gate.stale())
         elif caller is None:
-            tasks.spawn(self._look_up_caller(credential), "caller-look-up")
+            self._count_body_for(way.mark)
+            tasks.spawn(self._look_up_caller(way.credential), "caller-look-up")
         else:
             raise Refused(Deny(Reason.UNAUTHENTICATED, self.gate.revision))
+
+    def _find_credential(self, way: Way) -> None:
+        head, provider = self.head, way.provider
+        places = provider.dialect.credentials if provider else EVERY_PLACE
+        forwards = provider.forwards if provider else head.gateway_key is not None
+        try:
+            way.credential = gateway_credential(head.gateway_key, head.forward, places, forwards=forwards)
+        except CredentialError as error:
+            raise Refused(Deny(Reason.UNAUTHENTICATED, self.gate.revision, message=str(error))) from None
+        way.mark, way.by_token = fingerprint(way.credential), looks_like_token(way.credential)
 
     async def _look_up_caller(self, credential: str) -> None:
         """Verify a token, or ask Redis for a caller that the cache does not know. If Redis fails: not now."""
@@ -209,6 +233,9 @@ class Exchange:
             caller = await self.gate.look_up(credential)
         except TokenError as error:
             self.refuse(Deny(Reason.UNAUTHENTICATED, self.gate.revision, message=str(error)))
+            return
+        except BusyError:
+            self.refuse(Deny(Reason.OVERLOADED, self.gate.revision, message="Too many new keys at once. Try again."))
             return
         except (OSError, TimeoutError, RacedError):
             self.refuse(self.gate.stale())
@@ -265,19 +292,27 @@ class Exchange:
         """Judge from the head whether a body may come, and of what kind."""
         head = self.head
         if head.method == "GET":
-            if head.has_body:
+            if self.has_body:
                 raise malformed("A GET request has no body here.")
             return
         if head.content_type is None or head.content_type.lower() not in _JSON:
             raise malformed("The body must be sent as application/json in UTF-8.", 415)
         if head.content_encoding is not None and head.content_encoding.lower() != b"identity":
             raise malformed("Send the body without Content-Encoding.", 415)
-        if (head.content_length or 0) > self.gate.limits.body_bytes:
+        length = self.content_length or 0
+        if length > self.gate.limits.body_bytes:
             raise self.gate.too_large()
-        if not self.gate.buffered.has_room(self._body.owner, head.content_length or 0):
+        if not self.gate.buffered.has_room(self._body.owner, length):
             raise self.gate.no_room()
-        if head.expects_continue and head.version == "1.1" and not self._body_complete:
-            self.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _ask_for_body(self) -> None:
+        """Say once that the body is wanted, to a client that waits for that (RFC 9110 §10.1.1).
+
+        What the head alone refuses, an unknown caller for one, has been refused by now: instead of the 100.
+        """
+        if self._expects_continue and self.bytes_in == 0:
+            self._expects_continue = False
+            self.client.write(CONTINUE)
 
     def _read_body(self) -> bool:
         """Read what the body says; if that takes long, it is done elsewhere, and ``_proceed`` is called again."""
@@ -414,7 +449,7 @@ class Exchange:
         self.status = status
         passed = relay.frame(status, headers, self.head.version)
         if relay.until_close:
-            self.head.keep_alive = False
+            self.keep_alive = False
         keep_alive = self.client.keeps_alive(self)
         relay.head(status, reason, passed, self.request_id, self.gate.revision, keep_alive=keep_alive)
 
@@ -585,6 +620,8 @@ class Exchange:
     # ------------------------------------------------------------------ record
 
     def _end(self) -> None:
+        if self.stage is Stage.CONNECTING and self.provider is not None:
+            self.provider.pool.leave(self)
         self.stage = Stage.ENDED
         self.relay.out.clear()
         self._body.close()

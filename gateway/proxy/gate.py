@@ -30,16 +30,23 @@ from gateway.policy.decision import Deny, Permit, Reason
 from gateway.policy.document import Document
 from gateway.policy.snapshot import Asked, Snapshot
 from gateway.proxy.body import Buffered
+from gateway.proxy.client_address import client_address
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.head import Refused, malformed
 from gateway.proxy.provider import Upstream
 from gateway.proxy.reading import ReadingProcess
 from gateway.proxy.recorder import POLICY_REASONS, Lines, Recorder
+from gateway.proxy.resolver import Resolver
 from gateway.proxy.wire import own_response
 from gateway.settings import Settings
 
 SWEEP_SECONDS = 0.25
+LINGER_SECONDS = 2.0
+"""How long a leaving worker leaves idle connections open: a request that comes is answered with ``Connection: close``.
+
+Closing them at once would cut those that are just about to ask (nginx: keepalive_min_timeout).
+"""
 _log = structlog.get_logger("portcullis.gate")
 
 Fresh = dict[str, "Caller | Unknown"]
@@ -80,18 +87,24 @@ class Gate:
         self.recorder = Recorder(log, lambda: self.snapshot, log_permits=settings.log.requests)
         self.counters = self.recorder.counters
         self.draining = False
-        self.empty = asyncio.Event()
         self.swept: Any = lambda: None
-        self.providers = {name: Upstream(name, provider, settings) for name, provider in settings.providers.items()}
+        resolver = Resolver(self.timeouts.dns)
+        self.providers = {
+            name: Upstream(name, provider, settings, resolver, self.counters)
+            for name, provider in settings.providers.items()
+        }
         self._hosts = {
             provider.host.lower().encode(): self.providers[name]
             for name, provider in settings.providers.items()
             if provider.host
         }
+        self._log_addresses = settings.log.client_address
+        self._trusted = settings.proxy.trusted_proxies
         self._loop = asyncio.get_running_loop()
         self._request_prefix = f"req_{secrets.token_hex(6)}"
         self._requests = 0
-        self._finishing: dict[Exchange, int] = {}
+        self._finishing: dict[Exchange, tuple[int, int]] = {}
+        self._newest = (0, 0)
 
     # ------------------------------------------------------------------ what a step asks
 
@@ -207,7 +220,9 @@ class Gate:
         document = self.snapshot.document if self.snapshot else None
         alternatives: Sequence[str] = ()
         if self.snapshot and exchange.caller and exchange.provider and deny.reason in POLICY_REASONS:
-            alternatives = self.snapshot.alternatives(exchange.caller, exchange.provider.name, deny.model)
+            alternatives = self.snapshot.alternatives(
+                exchange.caller, exchange.provider.name, deny.model, on_behalf_of=exchange.on_behalf_of
+            )
         return document, dialect, exchange.request_id, alternatives
 
     def fault_response(self, deny: Deny) -> bytes:
@@ -223,6 +238,14 @@ class Gate:
         """The gateway itself failed on a request: counted, logged, and the door stays closed."""
         self.counters.add("portcullis_internal_errors_total")
         _log.error("internal_error", exc_info=error)
+
+    def peer(self, transport: asyncio.BaseTransport) -> str:
+        """The address at a connection's other end, if it will be asked for."""
+        return str((transport.get_extra_info("peername") or ("",))[0]) if self._log_addresses else ""
+
+    def client_address(self, peer: str, forwarded_for: bytes) -> dict[str, str]:
+        """The client's address for the request log, where it may be in it."""
+        return {"client": client_address(peer, forwarded_for, self._trusted)} if self._log_addresses else {}
 
     # ------------------------------------------------------------------ revisions and leases
 
@@ -240,8 +263,11 @@ class Gate:
         )
 
     def apply(self, snapshot: Snapshot, callers: Iterable[str] | Literal["all"], fresh: Fresh) -> None:
-        """Put a revision into force."""
+        """Put a revision into force; or the same one anew, as something in it has begun or expired."""
         named = None if callers == "all" else set(callers)
+        by_time = self.snapshot is not None and self.snapshot.revision == snapshot.revision
+        cut_before = self.replica.streams_cut
+        self._newest = (min(self.revision + 1, snapshot.revision), snapshot.revision)
         self.snapshot = snapshot
         self.directory.evict(callers)
         for model in snapshot.offline:  # born at zero, so that the first refusal shows as an increase
@@ -260,6 +286,8 @@ class Gate:
             if any(isinstance(exchange.decide_again(), Deny) for exchange in self._relayed(connection)):
                 connection.reset()
                 self.replica.streams_cut += 1
+        if by_time:  # what time cuts is counted, and is on no revision's receipt
+            self.replica.streams_cut = cut_before
 
     @staticmethod
     def _relayed(connection: ClientConnection) -> list[Exchange]:
@@ -288,9 +316,12 @@ class Gate:
         return exchange.end_user.stands(exchange.caller, self.snapshot.document.orgs)
 
     def _finish_by(self, exchange: Exchange, moment: float) -> None:
-        """Let a denied request go on for a while; the replica says ``draining`` until it is gone."""
+        """Let a denied request go on for a while; the replica says ``draining`` until it is gone.
+
+        Which of several revisions that came at once denied it first is not known: the receipts of all wait for it.
+        """
         exchange.finish_by = min(moment, exchange.finish_by or moment)
-        self._finishing.setdefault(exchange, self.revision)
+        self._finishing.setdefault(exchange, self._newest)
         self._tell_finishing()
 
     def _may_go_on(self, exchange: Exchange) -> None:
@@ -300,7 +331,8 @@ class Gate:
 
     def _tell_finishing(self) -> None:
         self.replica.draining = len(self._finishing)
-        self.replica.finishing = tuple(sorted(set(self._finishing.values())))
+        runs = set(self._finishing.values())
+        self.replica.finishing = tuple(sorted({rev for first, last in runs for rev in range(first, last + 1)}))
 
     def sever_overdue(self) -> None:
         """Sever whatever the lease no longer covers."""
@@ -330,10 +362,11 @@ class Gate:
             exchange.sever(decision if isinstance(decision, Deny) else self.stale())
 
     def _sweep_expired(self) -> None:
-        """Judge again those about whom something has just ceased to be known."""
-        now = time()
+        """Judge again those about whom something has just ceased to be known. That is on no revision's receipt."""
+        now, cut_before = time(), self.replica.streams_cut
         for exchange in [exchange for exchange in self.in_flight if exchange.known_until <= now]:
             self._judge(exchange)
+        self.replica.streams_cut = cut_before
 
     def left(self, exchange: Exchange) -> None:
         """An exchange is over."""
@@ -343,21 +376,24 @@ class Gate:
         if self.replica.finishing != before:
             self._loop.call_soon(self.swept)
 
-    def stop(self) -> None:
-        """Take no new requests; what is in flight may end."""
+    @property
+    def keep_alive(self) -> float:
+        """How long an idle client connection stays."""
+        return LINGER_SECONDS if self.draining else self.timeouts.keep_alive
+
+    def drain(self) -> None:
+        """The process is leaving: whoever asks from here on is told that the connection closes."""
         self.draining = True
+
+    def stop(self) -> None:
+        """Close what is idle; what is in flight may end."""
+        self.drain()
         for connection in list(self.connections):
             connection.stop()
-        self._check_empty()
 
     def disconnected(self, connection: ClientConnection) -> None:
         """A client connection is closed."""
         self.connections.discard(connection)
-        self._check_empty()
-
-    def _check_empty(self) -> None:
-        if self.draining and not self.connections:
-            self.empty.set()
 
     def close(self) -> None:
         """Cut whatever is left."""
@@ -389,7 +425,8 @@ class Gate:
             ("portcullis_replica_serving", (replica, str(self.replica.state)), 1),
         ]
         for name, provider in self.providers.items():
-            gauges.append(("portcullis_upstream_connections", (name,), len(provider.pool.open)))
             mine = sum(1 for exchange in self.in_flight if exchange.provider and exchange.provider.name == name)
             gauges.append(("portcullis_in_flight_requests", (name,), mine))
+            gauges.append(("portcullis_upstream_connections", (name,), len(provider.pool.open)))
+            gauges.append(("portcullis_upstream_queue", (name,), provider.pool.waiting))
         return gauges + self.counters.samples()

@@ -6,9 +6,14 @@ beside chunking. What it lets through (RFC 9112 leaves it to the server) is refu
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from gateway.dialects.table import Operation
 from gateway.policy.decision import Deny, Reason
+
+if TYPE_CHECKING:
+    from gateway.proxy.provider import Upstream
 
 _PATH = re.compile(rb"/[A-Za-z0-9._~:/@+-]*")
 _QUERY = re.compile(rb"[A-Za-z0-9._~:/@+%=&,!$'()*?-]*")
@@ -22,7 +27,15 @@ HOP_BY_HOP = frozenset(
 )  # fmt: skip
 """RFC 9110 §7.6.1 and the historical ones: they are about one connection and are never passed on."""
 
-_NOT_FORWARDED = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
+FORWARDING = frozenset(
+    (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto",
+     b"x-forwarded-server", b"x-forwarded-by", b"x-forwarded-prefix", b"x-forwarded-ssl",
+     b"x-forwarded-client-cert", b"x-real-ip", b"x-client-ip", b"x-cluster-client-ip", b"x-original-forwarded-for",
+     b"x-envoy-external-address", b"true-client-ip", b"cf-connecting-ip", b"cf-connecting-ipv6", b"fastly-client-ip")
+)  # fmt: skip
+"""Who the client is and how it came, by its own word or a load balancer's: no provider's business."""
+
+_NOT_FORWARDED = HOP_BY_HOP | FORWARDING | {b"host", b"content-length", b"expect"}
 
 REFUSED = frozenset(
     (b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-model-override",
@@ -46,7 +59,10 @@ def malformed(message: str, status: int = 400) -> Refused:
 
 @dataclass(slots=True)
 class Head:
-    """A request's head. Header names are lower case; ``forward`` are those that may go on, in order."""
+    """A request's head. Header names are lower case; ``forward`` are those that may go on, in order.
+
+    Judged once, and never changed but for ``way``: it may stand for the next request of its connection, too.
+    """
 
     method: str
     path: str
@@ -63,11 +79,32 @@ class Head:
     gateway_key: bytes | None = None
     on_behalf_of: bytes | None = None
     nominated: frozenset[bytes] = frozenset()
+    forwarded_for: bytes = b""
+    way: "Way | None" = None
 
     @property
     def has_body(self) -> bool:
         """Whether a body follows."""
         return self.chunked or bool(self.content_length)
+
+
+@dataclass(slots=True)
+class Way:
+    """What follows from a head alone: where it leads, and under which credential.
+
+    A client sends one head again and again on its connection; what was found for the first is kept for the next.
+    ``path`` is within the provider; ``mark`` is the credential's fingerprint; ``onward`` are the heads to the provider
+    without their length, by whether a coding is ruled out.
+    """
+
+    provider: "Upstream | None"
+    operation: Operation
+    path: str
+    path_model: str | None = None
+    credential: str = ""
+    mark: str = ""
+    by_token: bool = False
+    onward: dict[bool, bytes] = field(default_factory=dict)
 
 
 def read_head(
@@ -90,7 +127,7 @@ def read_head(
         path=path.decode("ascii"),
         query=query,
         version=version,
-        keep_alive=keep_alive,
+        keep_alive=keep_alive and version == "1.1",
         forward=[],
     )
     _read_headers(head, headers)
@@ -102,6 +139,8 @@ def read_head(
 def _read_headers(head: Head, headers: list[tuple[bytes, bytes]]) -> None:
     forward = head.forward
     for name, value in headers:
+        if b"_" in name and _means_another(name):
+            raise malformed("A header whose name some servers read as another's is not accepted here.")
         reader = _READERS.get(name)
         if reader is not None:
             reader(head, value)
@@ -113,6 +152,12 @@ def _read_headers(head: Head, headers: list[tuple[bytes, bytes]]) -> None:
         head.forward = [(name, value) for name, value in forward if name not in head.nominated]
 
 
+def _means_another(name: bytes) -> bool:
+    """Whether a server that turns ``-`` into ``_`` (CGI, WSGI, PHP) would take it for a header that counts here."""
+    alias = name.replace(b"_", b"-")
+    return alias in _READERS or alias in HOP_BY_HOP or alias.startswith(b"portcullis-")
+
+
 def _host(head: Head, value: bytes) -> None:
     if head.host or not _HOST.fullmatch(value):
         raise malformed("Exactly one Host header is needed.")
@@ -120,9 +165,20 @@ def _host(head: Head, value: bytes) -> None:
 
 
 def _content_length(head: Head, value: bytes) -> None:
-    if not _LENGTH.fullmatch(value) or head.content_length is not None:
+    if head.content_length is not None:
         raise malformed("Content-Length must be one number.")
-    head.content_length = int(value)
+    head.content_length = read_length(value)
+
+
+def read_length(value: bytes | None) -> int | None:
+    """A Content-Length.
+
+    Raises:
+        Refused: it is none.
+    """
+    if value is not None and not _LENGTH.fullmatch(value):
+        raise malformed("Content-Length must be one number.")
+    return None if value is None else int(value)
 
 
 def _transfer_encoding(head: Head, value: bytes) -> None:
@@ -144,7 +200,10 @@ def _content_encoding(head: Head, value: bytes) -> None:
 
 
 def _expect(head: Head, value: bytes) -> None:
-    head.expects_continue = value.lower() == b"100-continue"
+    """RFC 9110 §10.1.1: 417 for what cannot be met; HTTP/1.0 never gets a 100."""
+    if value.lower() != b"100-continue":
+        raise malformed("The only expectation met here is 100-continue.", 417)
+    head.expects_continue = head.version == "1.1"
 
 
 def _connection(head: Head, value: bytes) -> None:
@@ -163,6 +222,10 @@ def _on_behalf_of(head: Head, value: bytes) -> None:
     head.on_behalf_of = value
 
 
+def _forwarded_for(head: Head, value: bytes) -> None:
+    head.forwarded_for = b"%b,%b" % (head.forwarded_for, value) if head.forwarded_for else value
+
+
 def _refuse(_head: Head, _value: bytes) -> None:
     raise malformed("A header that would override method or model is not accepted here.")
 
@@ -175,6 +238,7 @@ _READERS: dict[bytes, Callable[[Head, bytes], None]] = {
     b"content-encoding": _content_encoding,
     b"expect": _expect,
     b"connection": _connection,
+    b"x-forwarded-for": _forwarded_for,
     b"portcullis-key": _gateway_key,
     b"portcullis-on-behalf-of": _on_behalf_of,
     **dict.fromkeys(REFUSED, _refuse),

@@ -2,19 +2,27 @@
 
 from gateway.dialects import DIALECTS
 from gateway.dialects.table import Dialect
+from gateway.observability.metrics import Counters
 from gateway.proxy.head import Head
-from gateway.proxy.upstream import Pool
+from gateway.proxy.pool import Pool
+from gateway.proxy.resolver import Resolver
 from gateway.settings import Provider, Settings
+from gateway.tls import watched_client
 
 
 class Upstream:
     """A provider at run time: its dialect, its pool, and how a request to it is written."""
 
-    def __init__(self, name: str, provider: Provider, settings: Settings) -> None:
+    def __init__(
+        self, name: str, provider: Provider, settings: Settings, resolver: Resolver, counters: Counters
+    ) -> None:
         self.name = name
+        secure = provider.base_url.startswith("https:")
+        self.tls = watched_client(provider.tls, f"providers.{name}.tls", counters) if secure else None
         self.dialect: Dialect = DIALECTS[provider.dialect]
         self.forwards = provider.credentials == "forward"
-        self.pool = Pool(name, provider, self.dialect, settings.proxy.limits, settings.proxy.timeouts)
+        limits, timeouts = settings.proxy.limits, settings.proxy.timeouts
+        self.pool = Pool(name, provider, self.dialect, limits, timeouts, resolver, self.tls)
         self._base_path = self.pool.base_path.encode()
         self._host = self.pool.authority.encode()
         self._secret_headers = () if self.forwards else tuple(name for name, _ in self.dialect.credentials)
@@ -24,10 +32,18 @@ class Upstream:
 
     def request_head(self, head: Head, length: int, *, identity: bool) -> bytes:
         """The request's head as the provider gets it: written anew, with the gateway's credential."""
+        assert head.way is not None
+        onward = head.way.onward.get(identity)
+        if onward is None:
+            onward = head.way.onward[identity] = self._onward(head, head.way.path, identity=identity)
+        return onward + (b"\r\n" if head.method == "GET" else b"content-length: %d\r\n\r\n" % length)
+
+    def _onward(self, head: Head, path: str, *, identity: bool) -> bytes:
+        """The same, without its length and end."""
         query = b"?" + head.query if head.query else b""
         lines = [
             b"%b %b%b%b HTTP/1.1\r\nhost: %b\r\n"
-            % (head.method.encode(), self._base_path, head.path.encode(), query, self._host),
+            % (head.method.encode(), self._base_path, path.encode(), query, self._host),
             self._credential,
         ]
         secret = self._secret_headers
@@ -37,7 +53,4 @@ class Upstream:
             lines.append(b"%b: %b\r\n" % (name, value))
         if identity:
             lines.append(b"accept-encoding: identity\r\n")
-        if head.method != "GET":
-            lines.append(b"content-length: %d\r\n" % length)
-        lines.append(b"\r\n")
         return b"".join(lines)

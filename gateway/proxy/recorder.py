@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.observability.metrics import Counters
 from gateway.observability.traffic import Traffic
-from gateway.policy.decision import Deny, Reason
+from gateway.policy.decision import Deny, Permit, Reason
 from gateway.policy.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -42,29 +42,40 @@ class Recorder:
     def record(self, exchange: "Exchange") -> None:
         """Count an exchange that ended, and log it."""
         line = summary(exchange)
-        now = monotonic()
-        provider = line["provider"]
-        self._count(provider, line["model"], line["decision"], line["reason"])
-        if line["decision"] == "permit" and exchange.caller is not None and line["model"]:
-            self.traffic.add(exchange.caller.id, line["model"])
-        if line["would_deny"]:
-            self.counters.add("portcullis_would_deny_total", (self.model(line["model"]), line["would_deny"]))
+        self._count(line["provider"], line["model"], line["decision"], line["reason"])
+        self._time(exchange, line)
+        if exchange.denied is not None:
+            self._keep_refusal(line)
+        elif exchange.permit is not None:
+            self._permitted(exchange, exchange.permit)
         if exchange.severed:
             self.counters.add("portcullis_streams_cut_total", (self.model(line["model"]), line["reason"]))
+        self._write(line)
+
+    def _permitted(self, exchange: "Exchange", permit: Permit) -> None:
+        if exchange.caller is not None and permit.models:
+            self.traffic.add(exchange.caller.id, permit.models[0])
+        if permit.would_deny is not None:
+            labels = (self.model(next(iter(permit.models), None)), permit.would_deny)
+            self.counters.add("portcullis_would_deny_total", labels)
+
+    def _time(self, exchange: "Exchange", line: dict[str, Any]) -> None:
+        """How long the provider took, and the whole."""
+        now = monotonic()
+        line["duration_ms"] = _milliseconds(now - exchange.began_at)
         if exchange.first_byte_at:
-            waited, lasted = exchange.first_byte_at - exchange.sent_at, now - exchange.sent_at
-            self.counters.observe("portcullis_upstream_first_byte_seconds", (provider,), waited)
-            self.counters.observe("portcullis_upstream_duration_seconds", (provider,), lasted)
-            line["first_byte_ms"] = round(waited * 1000, 2)
-        line["duration_ms"] = round((now - exchange.began_at) * 1000, 2)
-        if line["decision"] == "deny":
-            self._keep_refusal(exchange.request_id, line)
-        self._write(line, exchange.request_id)
+            provider = (line["provider"],)
+            waited = exchange.first_byte_at - exchange.sent_at
+            self.counters.observe("portcullis_upstream_first_byte_seconds", provider, waited)
+            self.counters.observe("portcullis_upstream_duration_seconds", provider, now - exchange.sent_at)
+            line["first_byte_ms"] = _milliseconds(waited)
 
     def fault(self, deny: Deny, status: int, request_id: str) -> None:
         """Count and log what could not even be read as a request."""
         self._count(None, deny.model, "deny", deny.reason)
-        self._write({"decision": "deny", "reason": str(deny.reason), "status": status}, request_id)
+        snapshot = self._snapshot()
+        line = _line(request_id, 0 if snapshot is None else snapshot.revision)
+        self._write(line | {"decision": "deny", "reason": str(deny.reason), "status": status})
 
     def failure(self, exchange: "Exchange", cause: str) -> None:
         """Count that a provider failed an exchange."""
@@ -83,49 +94,49 @@ class Recorder:
         if reason in POLICY_REASONS:
             self.counters.add("portcullis_blocked_total", (self.model(model), reason or ""))
 
-    @property
-    def _revision(self) -> int:
-        snapshot = self._snapshot()
-        return 0 if snapshot is None else snapshot.revision
-
-    def _keep_refusal(self, request_id: str, line: dict[str, Any]) -> None:
+    def _keep_refusal(self, line: dict[str, Any]) -> None:
         """Remember why, for whoever asks by the request's id; the oldest are forgotten."""
-        self.refusals[request_id] = {"request_id": request_id, "time": time(), "revision": self._revision, **line}
+        self.refusals[line["request_id"]] = line
         if len(self.refusals) > KEEP_REFUSALS:
             self.refusals.popitem(last=False)
 
-    def _write(self, line: dict[str, Any], request_id: str) -> None:
+    def _write(self, line: dict[str, Any]) -> None:
         if self.log is not None and (self._log_permits or line["decision"] == "deny"):
-            self.log.add(
-                {
-                    "event": "request",
-                    "time": round(time(), 3),
-                    "request_id": request_id,
-                    "revision": self._revision,
-                    **line,
-                }
-            )
+            self.log.add(line)
+
+
+def _milliseconds(seconds: float) -> float:
+    return int(seconds * 100_000) / 100
+
+
+def _line(request_id: str, revision: int) -> dict[str, Any]:
+    """What every line begins with."""
+    return {"event": "request", "time": _milliseconds(time()) / 1000, "request_id": request_id, "revision": revision}
 
 
 def summary(exchange: "Exchange") -> dict[str, Any]:
     """What the log and the counters say of an exchange: no body, no credential, no nationality."""
     denied, permit, caller = exchange.denied, exchange.permit, exchange.caller
-    model = denied.model if denied else next(iter(permit.models), None) if permit else None
-    return {
-        "provider": exchange.provider.name if exchange.provider else None,
-        "operation": exchange.operation.id if exchange.operation else None,
-        "model": model,
-        "caller": caller.pseudonym if caller else None,
-        "org": caller.facts.org if caller else None,
-        **({"end_user": exchange.end_user.caller.pseudonym} if exchange.end_user else {}),
-        "decision": "deny" if denied else "permit" if permit else "none",
-        "reason": str(denied.reason) if denied else None,
-        "restriction": denied.restriction if denied else None,
-        "would_deny": permit.would_deny if permit and not denied else None,
-        "order": denied.order if denied else None,
-        "severed": exchange.severed,
-        "stream": exchange.stream,
-        "status": exchange.status,
-        "bytes_in": exchange.bytes_in,
-        "bytes_out": exchange.relay.bytes_out,
-    }
+    line = _line(exchange.request_id, exchange.gate.revision)
+    line["provider"] = exchange.provider.name if exchange.provider else None
+    line["operation"] = exchange.operation.id if exchange.operation else None
+    line["caller"] = caller.pseudonym if caller else None
+    line["org"] = caller.facts.org if caller else None
+    if exchange.end_user:
+        line["end_user"] = exchange.end_user.caller.pseudonym
+    line |= exchange.gate.client_address(exchange.client.peer, exchange.head.forwarded_for)
+    if denied is not None:
+        line["decision"], line["model"], line["reason"] = "deny", denied.model, denied.reason.value
+        line["restriction"], line["order"], line["would_deny"] = denied.restriction, denied.order, None
+    elif permit is not None:
+        line["decision"], line["model"], line["reason"] = "permit", next(iter(permit.models), None), None
+        line["restriction"], line["order"], line["would_deny"] = None, None, permit.would_deny
+    else:
+        line["decision"] = "none"
+        line["model"] = line["reason"] = line["restriction"] = line["order"] = line["would_deny"] = None
+    line["severed"] = exchange.severed
+    line["stream"] = exchange.stream
+    line["status"] = exchange.status
+    line["bytes_in"] = exchange.bytes_in
+    line["bytes_out"] = exchange.relay.bytes_out
+    return line

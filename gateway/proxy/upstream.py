@@ -1,35 +1,29 @@
-"""Connections to providers: kept alive, one exchange at a time, never asked twice for what may have happened.
+"""A connection to a provider: one exchange at a time, never asked twice for what may have happened.
 
 An upstream answers with status, headers and body pieces; the exchange turns them into the client's response.
+``gateway.proxy.pool`` keeps these connections, ``gateway.proxy.dial`` opens them.
 """
 
 import asyncio
 import contextlib
+import select
 import socket
-import ssl
 import struct
-from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, cast
-from urllib.parse import urlsplit
 
 import httptools
 
-from gateway import tasks
-from gateway.dialects.table import Dialect
 from gateway.policy.decision import Reason
-from gateway.settings import Limits, Provider, Timeouts
+from gateway.proxy.response import TOO_LARGE, UnreadableResponseError, check_interim, read_response
 
 if TYPE_CHECKING:
     from gateway.policy.decision import Permit
+    from gateway.proxy.pool import Pool
 
 PIECE = 64 * 1024
 """Bytes of a body that are written between two looks at the lease."""
 
-READ_BYTES = 32 * 1024
-"""The most that one read of an upstream brings; with the write buffer, what a client that stops reading may hold."""
-
 _RESET = struct.pack("ii", 1, 0)
-_NO_BODY = frozenset((204, 205, 304))
 
 
 class Asker(Protocol):
@@ -89,12 +83,24 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._body: memoryview | None = None
         self._paused = False
         self._waiting_client = False
+        self._arrived = select.poll()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count it."""
+        """Look at what has arrived without reading it, when it is to be used again."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
         self.transport.set_write_buffer_limits(high=PIECE)
-        self.pool.open.add(self)
+        self._arrived.register(transport.get_extra_info("socket"), select.POLLIN)
+
+    def is_fit(self) -> bool:
+        """Whether an idle connection can be used: it is open, and nothing has arrived that nobody asked for.
+
+        What the kernel has and the loop has not read yet would be taken for the answer to the next request.
+        """
+        return not self.is_closed() and not self._arrived.poll(0)
+
+    def is_closed(self) -> bool:
+        """Whether nothing more can be sent."""
+        return self.transport is None or self.transport.is_closing()
 
     # ------------------------------------------------------------------ asking
 
@@ -103,6 +109,9 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         assert permit is not None
         assert self.transport is not None
         self.exchange = exchange
+        if self.transport.is_closing():  # it spoke before it was asked, or left at once: nobody else will tell
+            asyncio.get_running_loop().call_soon(self._fail, "closed")
+            return
         self.deadline = self.pool.now() + self.pool.timeouts.first_byte
         if len(body) <= PIECE:
             self.transport.write(head + body if body else head)
@@ -147,23 +156,24 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._head_bytes += nbytes
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self._done:
-                self._fail("invalid_response")
+                found = error.__context__
+                self._fail(found.cause if isinstance(found, UnreadableResponseError) else "invalid_response")
                 return
             self._keep = False  # something nobody asked for comes after a complete response
         if self._done:
             self._complete()
             return
         if self._head_bytes > self.pool.limits.response_head_bytes:  # a head, or trailers
-            self._fail("response_head_too_large")
+            self._fail(TOO_LARGE)
             return
         exchange.response_read()
 
     def on_message_begin(self) -> None:
         """A response begins; a second one on the same read belongs to nobody."""
         if self._done:
-            raise httptools.HttpParserError("a second response")
+            raise UnreadableResponseError("a second response")
 
     def on_status(self, reason: bytes) -> None:
         """The reason phrase, possibly in pieces."""
@@ -172,21 +182,24 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; after the body it is a trailer, which is not passed on."""
         if self._in_head:
-            self._headers.append((name.lower(), value))
+            self._headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        """The head is complete; an interim response is swallowed."""
+        """The head is complete; an interim response is swallowed.
+
+        Raises:
+            UnreadableResponseError: it can be read in more than one way. The parser wraps it in one of its errors.
+        """
         status = self._parser.get_status_code()
         headers, self._headers = self._headers, []
         reason, self._reason = self._reason, b""
         if status < 200:
-            if status == 101:
-                raise httptools.HttpParserError("nobody asked to switch protocols")
+            check_interim(status, headers)
             return
+        version = self._parser.get_http_version()
+        headers, framed = read_response(status, version, reason, headers, self.pool.limits, self._head_bytes)
         self._in_head = False
         self._head_bytes = 0
-        names = {name for name, _ in headers}
-        framed = b"content-length" in names or b"transfer-encoding" in names or status in _NO_BODY
         self._until_close = not framed
         self._keep = framed and self._parser.should_keep_alive()
         if self.exchange is not None:
@@ -201,13 +214,14 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def on_message_complete(self) -> None:
         """The response is complete, unless it was an interim one."""
         self._done = not self._in_head
+        self._keep = self._keep and self._parser.should_keep_alive()  # a trailer can say close
 
     def _complete(self) -> None:
         """Hand the connection back, then let the exchange end: it may start the next one."""
         exchange, self.exchange = self.exchange, None
-        request_sent = self._body is None and not self._paused
-        self._done, self._in_head, self._body = False, True, None
-        if request_sent and self._keep and self.transport is not None and not self.transport.is_closing():
+        reusable = self._keep and self._is_sent()
+        self._done, self._in_head, self._body, self._head_bytes = False, True, None, 0
+        if reusable:
             self.go_on()
             self.reused = True
             self.pool.give_back(self)
@@ -215,6 +229,11 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self.abort()
         if exchange is not None:
             exchange.response_end()
+
+    def _is_sent(self) -> bool:
+        """Whether the whole request has left the process, on a connection that is still open."""
+        assert self.transport is not None
+        return self._body is None and not self.transport.is_closing() and self.transport.get_write_buffer_size() == 0
 
     def eof_received(self) -> bool:
         """The provider sends nothing more: for some responses that is the end."""
@@ -267,93 +286,3 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self.pool.forget(self)
         if self.transport is not None:
             reset(self.transport)
-
-
-class Pool:
-    """All connections of a worker to one provider."""
-
-    def __init__(self, name: str, provider: Provider, dialect: Dialect, limits: Limits, timeouts: Timeouts) -> None:
-        parts = urlsplit(provider.base_url)
-        assert parts.hostname is not None
-        self.name = name
-        self.dialect = dialect
-        self.limits = limits
-        self.timeouts = timeouts
-        self.base_path = parts.path.rstrip("/")
-        self.authority = parts.netloc
-        self.open: set[UpstreamConnection] = set()
-        self.buffer = memoryview(bytearray(READ_BYTES))
-        self._host = parts.hostname
-        self._port = parts.port or (443 if parts.scheme == "https" else 80)
-        self._tls = _client_tls() if parts.scheme == "https" else None
-        self._idle: deque[UpstreamConnection] = deque()
-        self._connecting = 0
-        self._loop = asyncio.get_running_loop()
-
-    def now(self) -> float:
-        """The loop's clock, on which timeouts run."""
-        return self._loop.time()
-
-    def acquire(self, asker: Asker) -> UpstreamConnection | None:
-        """An idle connection at once, or ``None``: then ``asker`` will hear of a new one."""
-        while self._idle:
-            upstream = self._idle.pop()
-            if upstream.transport is not None and not upstream.transport.is_closing():
-                return upstream
-        self.connect(asker)
-        return None
-
-    def connect(self, asker: Asker) -> None:
-        """Open a connection for an exchange."""
-        if len(self.open) + self._connecting >= self.limits.upstream_connections:
-            self._loop.call_soon(asker.not_connected, Reason.OVERLOADED, "too_many_connections")
-            return
-        self._connecting += 1
-        tasks.spawn(self._connect(asker), f"connect-{self.name}")
-
-    async def _connect(self, asker: Asker) -> None:
-        try:
-            async with asyncio.timeout(self.timeouts.connect):
-                _, upstream = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self),
-                    self._host,
-                    self._port,
-                    ssl=self._tls,
-                    server_hostname=self._host if self._tls else None,
-                )
-        except TimeoutError:
-            asker.not_connected(Reason.UPSTREAM_TIMEOUT, "connect_timeout")
-        except (OSError, ssl.SSLError):
-            asker.not_connected(Reason.UPSTREAM_UNREACHABLE, "connect_failed")
-        else:
-            asker.connected(upstream)
-        finally:
-            self._connecting -= 1
-
-    def give_back(self, upstream: UpstreamConnection) -> None:
-        """A connection whose exchange is complete."""
-        upstream.reused = True
-        upstream.deadline = self.now() + self.timeouts.upstream_keep_alive
-        self._idle.append(upstream)
-
-    def forget(self, upstream: UpstreamConnection) -> None:
-        """A connection that is closed."""
-        self.open.discard(upstream)
-        if upstream.exchange is None and upstream in self._idle:
-            self._idle.remove(upstream)
-
-    def sweep(self, now: float) -> None:
-        """Close what is past its deadline."""
-        for upstream in [upstream for upstream in self.open if upstream.deadline < now]:
-            upstream.timed_out()
-
-    def close(self) -> None:
-        """Close everything."""
-        for upstream in list(self.open):
-            upstream.abort()
-
-
-def _client_tls() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context

@@ -3,6 +3,7 @@
 from http import HTTPStatus
 
 CHUNKED_END = b"0\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 

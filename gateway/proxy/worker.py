@@ -1,17 +1,26 @@
 """The worker process: a listener, a gate, and the replica that lets it serve.
 
-``python -m gateway.proxy.worker --index N --listen HOST:PORT --channel FD``, started by the supervisor.
+``python -m gateway.proxy.worker --slot N --name N --sockets FD,… --channel FD``, started by the supervisor. It
+inherits the listening socket of every slot: it accepts from its own, and from a sibling's while told to. A socket's
+queue is the supervisor's, so that nothing that waits there is lost when a worker ends.
+
+Leaving: accept nothing more, answer what was sent, close idle connections, wait for streams until the deadline. The
+lease is renewed until then, so that a kill cuts here too. A worker whose control process is gone serves on: its lease
+says for how long.
 """
 
 import argparse
 import asyncio
 import contextlib
+import gc
 import os
 import platform
 import resource
 import signal
 import socket
+import ssl
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -19,7 +28,7 @@ import uvloop
 from redis.exceptions import RedisError
 
 from gateway import __version__, tasks
-from gateway.channel import open_channel
+from gateway.channel import Channel, open_channel
 from gateway.enforcement.agent import Agent
 from gateway.enforcement.connection import FEED_BLOCK_MS, connect
 from gateway.enforcement.keys import Keys
@@ -32,25 +41,46 @@ from gateway.observability.metrics import Sample
 from gateway.observability.request_log import RequestLog
 from gateway.observability.traffic import bucket, flush
 from gateway.proxy.connection import ClientConnection
-from gateway.proxy.gate import Gate
+from gateway.proxy.gate import LINGER_SECONDS, Gate
+from gateway.proxy.tls import TlsTransport
 from gateway.settings import Settings, load
+from gateway.tls import Watched, keep_current, watched_server
 
 TRAFFIC_SECONDS = 5.0
 SYNC_SECONDS = 10.0
 """How long a worker waits for its first lease before it listens all the same, to refuse with an explanation."""
+LAST_LOOK_SECONDS = 0.01
+"""How long it still accepts what waits at its sockets: where nobody takes them over, the kernel resets that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the supervisor put this worker. ``replacing``: another one serves until this one holds a lease."""
+
+    slot: int
+    name: str
+    sockets: tuple[int, ...]
+    channel: int
+    group: str
+    replacing: bool
 
 
 class Worker:
     """One data-plane process."""
 
-    def __init__(self, settings: Settings, index: int, listen: str, channel_fd: int, group: str) -> None:
+    def __init__(self, settings: Settings, place: Place) -> None:
         self._settings = settings
-        self._listen = listen
-        self._channel_fd = channel_fd
+        self._place = place
+        self._sockets = [socket.socket(fileno=number) for number in place.sockets]
+        self._servers: dict[int, asyncio.AbstractServer] = {}
+        self._wanted: set[int] = set()
+        self._ends: set[asyncio.Task[Any]] = set()
         self._leaving = asyncio.Event()
-        self._name = f"{platform.node()}-{group}-{index}"
-        self._commands = connect(settings)
-        self._feed = connect(settings, timeout=FEED_BLOCK_MS / 1000 + 2)
+        self._leave_at = float("inf")
+        self._limit: asyncio.Timeout | None = None
+        self._name = f"{platform.node()}-{place.group}-{place.name}"
+        self._commands = connect(settings, replica=True)
+        self._feed = connect(settings, timeout=FEED_BLOCK_MS / 1000 + 2, replica=True)
         self._agent = Agent(
             self._name,
             settings.state_dir,
@@ -63,6 +93,8 @@ class Worker:
         self._request_log = RequestLog(_log_fd(settings))
         self._gate = Gate(settings, self._agent.replica, Directory(self._load_caller), self._request_log)
         self._gate.swept = self._agent.swept
+        listener = settings.proxy.tls
+        self._tls = None if listener is None else watched_server(listener, "proxy.tls", self._gate.counters)
 
     async def _load_caller(self, fingerprint: str) -> CallerRecord | None:
         """Look a caller up in Redis. A record that cannot be used is nobody's; a Redis that fails is an ``OSError``."""
@@ -76,71 +108,167 @@ class Worker:
 
     async def run(self) -> None:
         """Serve until told to leave."""
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._leaving.set)
-        channel = await open_channel(socket.socket(fileno=self._channel_fd), self._answer)
+        timeouts = self._settings.proxy.timeouts
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave_within, timeouts.shutdown)
+        channel = await open_channel(socket.socket(fileno=self._place.channel), self._answer)
         channel.tell("member", member=self._agent.member)
         self._agent.on_reborn = lambda: channel.tell("member", member=self._agent.member)
+        watching = tasks.spawn(self._watch_control(channel), "control")
         self._gate.tokens.start()
         self._agent.start(self._gate)
         await self._first_lease()
-        host, _, port = self._listen.rpartition(":")
-        server = await loop.create_server(
-            lambda: ClientConnection(self._gate), host.strip("[]"), int(port), reuse_port=True, backlog=4096
-        )
-        self._gate.sweep()
-        flushing = tasks.spawn(self._flush_traffic(), "traffic")
-        channel.tell("listening")
+        following = tasks.spawn(keep_current(self._contexts()), "certificates")
+        flushing = tasks.spawn(self._keep_flushing(), "traffic")
+        if not self._leaving.is_set():
+            self._gate.sweep()
+            await self._accept(self._place.slot)
+            channel.tell("listening")
         await self._leaving.wait()
-        await self._leave(server)
-        await tasks.cancel(flushing)
+        channel.tell("leaving")
+        await self._leave()
+        await tasks.cancel(flushing, following, watching)
+        await self._flush_traffic()
+        await self._commands.aclose()
+        await self._feed.aclose()
+        channel.tell("counted", samples=self._samples())
+        await channel.close()
+
+    def _connection(self) -> asyncio.BaseProtocol:
+        """A client's connection, with TLS below it where that is asked for."""
+        connection = ClientConnection(self._gate)
+        return connection if self._tls is None else TlsTransport.serve(connection, self._tls.context, self._handshaken)
+
+    def _handshaken(self, error: OSError | None) -> None:
+        if isinstance(error, ssl.SSLError):
+            self._gate.counters.add("portcullis_tls_failures_total")
+
+    def _contexts(self) -> list[Watched]:
+        """Every TLS context of this worker: the listener's and the providers'."""
+        contexts = [self._tls, *(provider.tls for provider in self._gate.providers.values())]
+        return [context for context in contexts if context is not None]
 
     async def _first_lease(self) -> None:
-        try:
-            async with asyncio.timeout(SYNC_SECONDS):
-                await self._agent.ready.wait()
-        except TimeoutError:
+        """Wait for a lease. Without one it refuses with an explanation; but not where another has one still."""
+        ready = tasks.spawn(self._agent.ready.wait(), "first-lease")
+        leaving = tasks.spawn(self._leaving.wait(), "leaving")
+        seconds = None if self._place.replacing else SYNC_SECONDS
+        done, _ = await asyncio.wait((ready, leaving), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        await tasks.cancel(ready, leaving)
+        if not done:
             structlog.get_logger("portcullis.worker").warning("listening_without_lease", replica=self._name)
 
-    async def _leave(self, server: asyncio.AbstractServer) -> None:
+    async def _watch_control(self, channel: Channel) -> None:
+        """Without a control process: serve on, for its siblings too, for nobody would tell it when one of them ends."""
+        await channel.closed.wait()
+        if self._leaving.is_set():
+            return
+        if not self._servers:
+            self._leave_within(0.0)
+            return
+        structlog.get_logger("portcullis.worker").error(
+            "control_process_gone", pid=os.getpid(), serves_on=True, ends_by="a new `portcullis serve`, or SIGTERM"
+        )
+        for slot in range(len(self._sockets)):
+            await self._accept(slot)
+
+    # ------------------------------------------------------------------ listeners
+
+    async def _accept(self, slot: int) -> None:
+        """Accept what comes in at a slot's socket, and what waits there already."""
+        self._wanted.add(slot)
+        if slot in self._servers:
+            return
+        server = self._servers[slot] = await self._listen(self._sockets[slot].dup())
+        self._ends.add(tasks.spawn(server.wait_closed(), "listener"))
+        if slot not in self._wanted:
+            self._release(slot)
+
+    async def _listen(self, sock: socket.socket) -> asyncio.Server:
+        """A listener on a socket that it may close."""
+        return await asyncio.get_running_loop().create_server(self._connection, sock=sock, backlog=4096)
+
+    def _release(self, slot: int) -> None:
+        """Accept nothing more there; what was accepted stays."""
+        self._wanted.discard(slot)
+        server = self._servers.pop(slot, None)
+        if server is not None:
+            server.close()
+
+    # ------------------------------------------------------------------ the end
+
+    def _leave_within(self, seconds: float) -> None:
+        """Begin to leave, or leave sooner."""
+        self._leave_at = min(self._leave_at, asyncio.get_running_loop().time() + seconds)
+        self._leaving.set()
+        if self._limit is not None:
+            with contextlib.suppress(RuntimeError):  # it has just run out
+                self._limit.reschedule(min(self._leave_at, self._limit.when() or self._leave_at))
+
+    async def _leave(self) -> None:
         """Stop accepting, let exchanges end until the deadline, cut the rest, and say so."""
-        server.close()
+        self._gate.drain()
         self._agent.replica.drain()
+        await asyncio.sleep(LAST_LOOK_SECONDS)
+        for slot in list(self._servers):
+            self._release(slot)
+        for sock in self._sockets:
+            sock.close()
+        await self._until_served(asyncio.get_running_loop().time() + LINGER_SECONDS)
         self._gate.stop()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.proxy.timeouts.shutdown):
-                await self._gate.empty.wait()
+        await self._until_served(self._leave_at)
         self._gate.close()
         await self._gate.tokens.close()
         await self._gate.reading.close()
         await self._agent.leave()
         self._request_log.close()
-        await self._commands.aclose()
-        await self._feed.aclose()
+
+    async def _until_served(self, moment: float) -> None:
+        """Wait until no connection is left, those that still shake hands included, or until a moment."""
+        if not self._ends:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(min(moment, self._leave_at)) as self._limit:
+                await asyncio.wait(self._ends)
+        self._limit = None
 
     def _answer(self, message: dict[str, Any]) -> Any:
         match message.get("call"):
             case "metrics":
-                dropped: Sample = ("portcullis_log_lines_dropped_total", (), self._request_log.dropped)
-                running: Sample = ("portcullis_worker_tasks", (self._name,), tasks.running())
-                own = [dropped, running, *process.samples(self._name)]
-                return [*own, *self._agent.samples(), *self._gate.samples(self._name)]
+                return self._samples()
             case "refusal":
                 return self._gate.recorder.refusals.get(message["request_id"])
             case _:
-                return None
+                return self._told(message)
 
-    async def _flush_traffic(self) -> None:
-        """Write down who used what, every few seconds; while Redis is away it gathers, bounded."""
-        keys = Keys(self._settings.redis.prefix)
+    def _told(self, message: dict[str, Any]) -> None:
+        match message.get("event"):
+            case "leave":
+                self._leave_within(message["seconds"])
+            case "accept" if not self._leaving.is_set():
+                tasks.spawn(self._accept(message["slot"]), "accept")
+            case "release" if message["slot"] != self._place.slot:
+                self._release(message["slot"])
+
+    def _samples(self) -> list[Sample]:
+        dropped: Sample = ("portcullis_log_lines_dropped_total", (), self._request_log.dropped)
+        running: Sample = ("portcullis_worker_tasks", (self._name,), tasks.running())
+        own = [dropped, running, *process.samples(self._name)]
+        return [*own, *self._agent.samples(), *self._gate.samples(self._name)]
+
+    async def _keep_flushing(self) -> None:
         while True:
             await asyncio.sleep(TRAFFIC_SECONDS)
-            counts = self._gate.recorder.traffic.take()
-            try:
-                await flush(self._commands, keys.traffic(bucket()), counts)
-            except (RedisError, OSError, TimeoutError):
-                for (caller, model), count in counts.items():
-                    self._gate.recorder.traffic.add(caller, model, count)
+            await self._flush_traffic()
+
+    async def _flush_traffic(self) -> None:
+        """Write down who used what; while Redis is away it gathers, bounded."""
+        keys = Keys(self._settings.redis.prefix)
+        counts = self._gate.recorder.traffic.take()
+        try:
+            await flush(self._commands, keys.traffic(bucket()), counts)
+        except (RedisError, OSError, TimeoutError):
+            for (caller, model), count in counts.items():
+                self._gate.recorder.traffic.add(caller, model, count)
 
 
 def _log_fd(settings: Settings) -> int:
@@ -149,21 +277,28 @@ def _log_fd(settings: Settings) -> int:
     return os.open(settings.log.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
 
 
-def main() -> None:
-    """Run one worker."""
+def _place() -> Place:
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--index", type=int, required=True)
-    arguments.add_argument("--listen", required=True)
+    arguments.add_argument("--slot", type=int, required=True)
+    arguments.add_argument("--name", required=True)
+    arguments.add_argument("--sockets", type=lambda text: tuple(map(int, text.split(","))), required=True)
     arguments.add_argument("--channel", type=int, required=True)
     arguments.add_argument("--group", required=True)
-    options = arguments.parse_args()
+    arguments.add_argument("--replacing", action="store_true")
+    return Place(**vars(arguments.parse_args()))
+
+
+def main() -> None:
+    """Run one worker."""
+    place = _place()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides when to leave
     logs.configure()
+    gc.freeze()  # what was imported stays: collections need not look through it
 
     async def run() -> None:
-        await Worker(load(), options.index, options.listen, options.channel, options.group).run()
+        await Worker(load(), place).run()
 
     uvloop.run(run())
 

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import resource
 import signal
+import ssl
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     _raise_file_limit()
     try:
-        uvloop.run(_run(Simulator(config, host, port)))
+        uvloop.run(_run(Simulator(config, host, port, _tls(options.tls))))
     except OSError as error:
         print(f"simulator cannot listen on {options.listen}: {error}", file=sys.stderr)  # noqa: T201 - its interface
         return 1
@@ -49,6 +50,7 @@ async def _run(simulator: Simulator) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m gateway.simulator", description="A fake model provider.")
     parser.add_argument("--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", help="port 0: any free one")
+    parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"), help="PEM files: speak TLS")
     parser.add_argument("--provider", action="append", type=_pair, metavar="NAME=DIALECT", help="repeatable")
     parser.add_argument("--model", action="append", type=_pair, metavar="PROVIDER=ID", help="listed; repeatable")
     parser.add_argument("--require-key", action="append", type=_pair, metavar="PROVIDER=KEY", help="repeatable")
@@ -83,6 +85,14 @@ def _config(options: argparse.Namespace) -> SimulatorConfig:
     bounds = ("keep_requests", "keep_body_bytes", "keep_emissions", "max_body", "split_pause")
     given |= {name: getattr(options, name) for name in bounds if getattr(options, name) is not None}
     return SimulatorConfig(**given)
+
+
+def _tls(files: Sequence[str] | None) -> ssl.SSLContext | None:
+    if files is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*files)
+    return context
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """A simulator that listens: for the command line, for the demo, for tests in the same process."""
 
+import ssl
 from types import TracebackType
 from typing import Self
 
@@ -19,8 +20,14 @@ class Simulator:
     Port 0 lets the system choose. A failed bind raises OSError. Leaving cuts every open stream.
     """
 
-    def __init__(self, config: SimulatorConfig | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
-        self._host, self._port = host, port
+    def __init__(
+        self,
+        config: SimulatorConfig | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._host, self._port, self._tls = host, port, tls
         self._app = build_app(config or SimulatorConfig())
         self._runner = web.AppRunner(self._app, shutdown_timeout=STOP_SECONDS)
 
@@ -31,9 +38,10 @@ class Simulator:
 
     @property
     def url(self) -> str:
-        """`http://host:port`, with the real port; after `start`."""
+        """`http://host:port`, or https, with the real port; after `start`."""
         host, port = self._runner.addresses[0][:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     async def start(self) -> None:
         """Listen."""
@@ -42,7 +50,7 @@ class Simulator:
         assert server is not None
         self._app[INSPECTOR].count_connections = lambda: len(server.connections)
         try:
-            await web.TCPSite(self._runner, self._host, self._port, backlog=BACKLOG).start()
+            await web.TCPSite(self._runner, self._host, self._port, backlog=BACKLOG, ssl_context=self._tls).start()
         except OSError:
             await self._runner.cleanup()
             raise

@@ -210,6 +210,17 @@ async def test_replicas_and_receipts_are_shown(gate, portcullis):
     assert (await portcullis("receipt", "9")).code == Exit.REFUSED
 
 
+async def test_workers_are_restarted(gate, portcullis):
+    async def replace():
+        return 2
+
+    gate.restart = replace
+    shown = await portcullis("replicas", "restart")
+    assert (shown.code, shown.lines) == (Exit.DONE, ["RESTARTED 2 workers"])
+    assert (await portcullis("replicas", "restart", token="demo-viewer")).code == Exit.NOT_ALLOWED
+    assert (await portcullis("replicas", "stop")).code == Exit.USAGE
+
+
 async def test_the_policy_is_shown_as_json(gate, portcullis):
     shown = await portcullis("policy", "show")
     assert shown.json["schema"] == 1
@@ -240,6 +251,44 @@ async def test_a_caller_is_added_given_a_key_and_removed(gate, portcullis):
     shown = await portcullis("caller", "remove", "ada", token=APPROVER)
     assert shown.out.startswith("REMOVED ada · ")
     assert (await portcullis("caller", "remove", "ada", token=APPROVER)).code == Exit.REFUSED
+
+
+async def test_what_is_known_of_a_caller_may_have_an_end(gate, portcullis):
+    until = ("--nationality", "GB", "--expires", "2031-05-01T02:00:00+02:00")
+    assert (await portcullis("caller", "add", "ada", *until, token=APPROVER)).code == Exit.DONE
+    assert re.search(r"known until +2031-05-01 00:00:00Z\n", (await portcullis("caller", "show", "ada")).out)
+    shown = await portcullis("caller", "add", "bea", "--expires", "2031-05-01", token=APPROVER)
+    assert shown.code == Exit.REFUSED
+    assert "with a zone" in shown.err
+
+
+async def test_what_is_known_of_a_caller_is_said_anew_from_a_file(gate, portcullis, tmp_path):
+    file = tmp_path / "bob.toml"
+    file.write_text('kind = "person"\nattributes = { nationality = ["FR"], expires = 2031-05-01T02:00:00+02:00 }\n')
+    shown = await portcullis("caller", "put", "demo-bob", str(file), token=APPROVER)
+    assert shown.out.startswith("CHANGED caller demo-bob · ")
+    found = await gate.get("/api/v1/callers/demo-bob")
+    assert found["attributes"] == {"nationality": ["FR"], "expires": "2031-05-01T00:00:00Z"}
+    assert list(found["keys"]) == ["seed"]
+    assert (await portcullis("caller", "put", "ada", str(file), token=APPROVER)).out.startswith("ADDED caller ada · ")
+
+
+async def test_nobody_is_added_under_the_id_of_whoever_comes_by_a_token(gate, portcullis):
+    shown = await portcullis("caller", "add", "oidc:corp:alice", token=APPROVER)
+    assert shown.code == Exit.REFUSED
+    assert "signed token" in shown.err
+
+
+async def test_somebody_else_vouches_for_an_operator(gate, portcullis):
+    token = (await portcullis("operator", "add", "eve", "--role", "approver", token=APPROVER)).lines[-1]
+    assert re.search(rf"eve +approver +{APPROVER}", (await portcullis("operator", "list", token=APPROVER)).out)
+    shown = await portcullis("operator", "vouch", "eve", token=SECOND)
+    assert shown.code == Exit.REFUSED
+    assert "portcullis operator token eve" in shown.err
+    own = (await portcullis("operator", "token", "eve", token=token)).lines[-1]
+    shown = await portcullis("operator", "vouch", "eve", token=SECOND)
+    assert shown.out.startswith("VOUCHED for eve · ")
+    assert re.search(r"eve +approver +-", (await portcullis("operator", "list", token=own)).out)
 
 
 async def test_a_caller_that_is_there_is_not_overwritten(gate, portcullis):

@@ -143,6 +143,8 @@ class Gate:
     client: TestClient
     is_ready: bool = True
     traffic: dict[tuple[str, str], int] = field(default_factory=dict)
+    workers: dict[str, int] = field(default_factory=dict)
+    restart: Any = None
     replicas: list[Replica] = field(default_factory=list)
 
     async def call(
@@ -189,7 +191,8 @@ class Gate:
         """A hold as it was placed some time ago."""
         base = await self.store.current()
         hold = Hold(models=(model,), by=by, at=datetime.now(UTC) - ago)
-        document = base.document.edited(holds={**base.document.holds, hold_id: hold})
+        changed = {**base.document.changed, f"holds/{hold_id}": base.rev + 1}
+        document = base.document.edited(holds={**base.document.holds, hold_id: hold}, changed=changed)
         await self.store.commit(base, document, actor=by, action="offline", subject=hold_id)
 
     async def settle(self) -> None:
@@ -220,7 +223,19 @@ async def start_gate(redis_server: str, directory: Path) -> Gate:
     async def traffic() -> Any:
         return gate.traffic
 
-    context = Context(settings, store, receipts, no_metrics, lambda: gate.is_ready, traffic)
+    async def restart() -> int:
+        return await gate.restart()
+
+    context = Context(
+        settings,
+        store,
+        receipts,
+        no_metrics,
+        lambda: gate.is_ready,
+        traffic,
+        workers=lambda: gate.workers,
+        restart=restart,
+    )
     gate.client = TestClient(TestServer(build(context)))
     await gate.client.start_server()
     return gate

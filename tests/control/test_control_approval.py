@@ -241,6 +241,18 @@ async def test_what_is_known_of_a_caller_does_not_free_it_alone(gate, attributes
         assert list((await gate.get("/api/v1/callers/demo-chen"))["keys"]) == ["seed"]
 
 
+@pytest.mark.parametrize(("days", "status"), [(60, WAITS), (20, DONE), (-1, DONE), (None, WAITS)])
+async def test_what_is_known_of_a_caller_is_known_for_longer_by_two(gate, days, status):
+    def american(until):
+        end = {} if until is None else {"expires": soon(days=until)}
+        return {"kind": "person", "attributes": {"nationality": ["US"], **end}}
+
+    await gate.put("/api/v1/callers/demo-alice", american(30), token=REGISTRAR, If_Match='"1"')
+    await under_order(gate)
+    answer = await gate.put("/api/v1/callers/demo-alice", american(days), token=REGISTRAR, If_Match='"2"')
+    assert answer.status == status, answer.body
+
+
 async def test_a_caller_whom_no_order_denies_is_edited_by_one(gate):
     await under_order(gate)
     changed = {"kind": "person", "attributes": {"nationality": ["US", "CN"]}}
@@ -298,6 +310,68 @@ async def test_an_organisations_country_opens_by_two(gate):
     await gate.put("/api/v1/orgs/acme", {"country": "CN"}, If_None_Match="*")
     await under_order(gate, {"org_country": {"any_of": ["CN"]}})
     assert (await gate.put("/api/v1/orgs/acme", {"country": "DE"}, token=OPERATOR, If_Match='"2"')).status == WAITS
+
+
+# ------------------------------------------------------------------------------------------------ by its effect
+
+CHEN = {"nationality": ["CN"], "permanent_residence": [], "legal_status": []}
+CHINESE = {"nationality": {"any_of": ["group:listed"]}}
+BY_EFFECT = {
+    # edited                     lets somebody in                                      lets nobody in
+    "a term":                   ("terms/us-person", {"condition": {"everyone": True}},
+                                 {"condition": {"nationality": {"any_of": ["US"]}}}),
+    "a group":                  ("groups/listed", {"countries": ["IR"]}, {"countries": ["CN", "IR", "KP"]}),
+    "a tag":                    ("models/claude-fable-5", {"tags": ["frontier"]}, {"tags": ["controlled", "new"]}),
+    "an alias":                 ("models/claude-fable-5", {"aliases": []}, {"aliases": [..., "claude-fable-new"]}),
+    "a caller":                 ("callers/demo-chen", {"kind": "person", "attributes": {**CHEN, "nationality": ["US"]}},
+                                 {"kind": "person", "attributes": {**CHEN, "nationality": ["CN", "KP"]}}),
+    "an organisation's word":   ("orgs/acme", "cleared", "other"),
+}  # fmt: skip
+CLOSED_TO = {"a caller": "demo-chen", "an organisation's word": "demo-acme"}
+
+
+def word(term):
+    """An organisation that answers for a term."""
+    statement = {"terms": {term: True}, "signer": "CEO", "evidence": "letter", "expires": soon(days=30)}
+    return {"end_users": "attested", "attestation": statement}
+
+
+@pytest.mark.parametrize("edited", BY_EFFECT)
+async def test_one_person_alone_lets_nobody_in_whatever_they_edit(gate, edited):
+    path, opens, harmless = BY_EFFECT[edited]
+    await gate.put("/api/v1/groups/listed", {"countries": ["CN", "IR"]}, If_None_Match="*")
+    for term in ("cleared", "other"):
+        body = {"condition": {"legal_status": {"any_of": [term]}}}
+        await gate.put(f"/api/v1/terms/{term}", body, If_None_Match="*")
+    await gate.put("/api/v1/orgs/acme", {"country": "US"}, If_None_Match="*")
+    who = {"a group": CHINESE, "an organisation's word": {"not": {"term": "cleared"}}}.get(edited, NON_US)
+    await under_order(gate, who, models=["tag:controlled"])
+    before = await gate.revision()
+    token = REGISTRAR if path.startswith("callers") else OPERATOR
+
+    async def put(change):
+        there = await gate.get(f"/api/v1/{path}")
+        fields = word(change) if isinstance(change, str) else change
+        if path.startswith("models"):
+            fields = {**await model(gate), **fields}
+            fields["aliases"] = [
+                alias for given in fields["aliases"] for alias in (there["aliases"] if given is ... else [given])
+            ]
+        return await gate.put(f"/api/v1/{path}", fields, token=token, If_Match=there.headers["ETag"])
+
+    async def decision():
+        caller = CLOSED_TO.get(edited, "demo-chen")
+        return (await gate.post("/api/v1/explain", {"caller": caller, "model": "claude-fable-5"}))["decision"]
+
+    waiting = await put(opens)
+    assert (waiting.status, waiting.body.get("awaiting")) == (WAITS, "approval"), waiting.body
+    assert await gate.revision() == before
+    assert await decision() == "deny"
+    done = await put(harmless)
+    assert (done.status, done["revision"]) == (DONE, before + 1), done.body
+    assert await decision() == "deny"
+    late = await gate.post(f"/api/v1/changes/{waiting['change']}/approve", token=APPROVER)
+    assert (late.status, late.problem) == (409, "conflict"), "the object is not what it was when this was proposed"
 
 
 # ------------------------------------------------------------------------------------------------ at its limits

@@ -76,6 +76,75 @@ async def test_an_attribute_that_no_rule_could_match_is_refused_without_repeatin
         assert not any(f'"{value}"' in str(answer.body) or f"'{value}'" in str(answer.body) for value in values)
 
 
+# ---------------------------------------------------------------- ids of those who come by a token
+
+RESERVED = ("oidc:corp:alice", "obo:acme:user-17", "oidc:x", "obo:")
+
+
+@pytest.mark.parametrize("caller_id", RESERVED)
+async def test_nobody_is_registered_under_the_id_of_whoever_comes_by_a_token(gate, caller_id):
+    put = {"op": "put", "kind": "callers", "id": caller_id, "body": PERSON}
+    answers = [
+        await gate.put(f"/api/v1/callers/{caller_id}", PERSON, token=REGISTRAR, If_None_Match="*"),
+        await gate.post("/api/v1/changes", {"edits": [put]}, token=APPROVER),
+        await gate.post("/api/v1/changes?dry_run=true", {"edits": [put]}, token=APPROVER),
+    ]
+    for answer in answers:
+        assert (answer.status, answer.problem) == (400, "malformed")
+        assert "signed token" in answer["detail"]
+        assert answer["errors"][0]["path"] == "edits.0.id"
+    assert await gate.store.records.caller(caller_id) is None
+
+
+async def test_an_id_that_only_resembles_theirs_is_free(gate):
+    for caller_id in ("oidc", "OIDC:corp:alice", "obo-acme", "x:oidc:alice"):
+        assert (await gate.put(f"/api/v1/callers/{caller_id}", PERSON, If_None_Match="*")).status == 200
+
+
+# ---------------------------------------------------------------- until when something is known
+
+
+async def test_what_is_known_of_a_caller_may_have_an_end(gate):
+    until = {**PERSON, "attributes": {**PERSON["attributes"], "expires": "2031-05-01T02:00:00.5+02:00"}}
+    assert (await gate.put(ADA, until, token=REGISTRAR, If_None_Match="*")).status == 200
+    assert (await gate.get(ADA))["attributes"]["expires"] == "2031-05-01T00:00:00.500000Z", "in UTC"
+    same = {**PERSON, "attributes": {**PERSON["attributes"], "expires": "2031-05-01T00:00:00.5Z"}}
+    assert (await gate.put(ADA, same, If_Match='"2"')).problem == "unchanged"
+
+
+async def test_what_has_ended_is_not_known(gate):
+    over = {"kind": "person", "attributes": {"nationality": ["US"], "expires": "2020-01-01T00:00:00Z"}}
+    assert (await gate.put(ADA, over, If_None_Match="*")).status == 200
+    who = {"not": {"nationality": {"any_of": ["US"]}}}
+    body = {"models": ["claude-fable-5"], "who": who, "state": "in_force"}
+    await gate.put("/api/v1/directives/us-only", body, If_None_Match="*")
+    told = await gate.post("/api/v1/explain", {"caller": "ada", "model": "claude-fable-5"}, token=APPROVER)
+    assert (told["decision"], told["reason"]) == ("deny", "attribute_unknown")
+
+
+@pytest.mark.parametrize(
+    "expires",
+    [
+        "2031-05-01",
+        "2031-05-01T00:00:00",
+        "1935366400",
+        1935366400,
+        "tomorrow",
+        "2031-13-01T00:00:00Z",
+        "0001-01-01T00:00:00+14:00",
+        "",
+    ],
+)
+async def test_a_time_is_written_with_its_zone(gate, expires):
+    body = {"kind": "person", "attributes": {"nationality": ["US"], "expires": expires}}
+    answer = await gate.put(ADA, body, If_None_Match="*")
+    assert (answer.status, answer.problem) == (400, "malformed")
+    assert answer["errors"][0]["path"] == "attributes.expires"
+
+
+# ---------------------------------------------------------------- keys
+
+
 async def test_a_key_is_shown_once_and_finds_its_caller(gate):
     await gate.put(ADA, PERSON, If_None_Match="*")
     made = await gate.post(f"{ADA}/keys", {"note": "laptop"}, token=REGISTRAR)
@@ -158,7 +227,7 @@ async def test_an_operator_gets_a_token_once_and_then_only_other_roles(gate):
     assert "token" not in changed.body
     assert (await gate.post("/api/v1/offline", {"models": ["gpt-5.4"]}, token=token)).status == 200
     got = await gate.get(EVE)
-    assert got.body == {"id": "eve", "roles": ["operator", "viewer"], "changed": 3}
+    assert got.body == {"id": "eve", "roles": ["operator", "viewer"], "counts_as": APPROVER, "changed": 3}
     assert (await gate.put(EVE, {"roles": ["viewer", "operator"]}, If_Match='"3"')).status == 409
 
 

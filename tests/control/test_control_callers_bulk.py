@@ -95,6 +95,26 @@ async def test_a_bad_line_is_told_and_its_batch_left_out(gate, monkeypatch, bad,
     assert (await gate.get("/api/v1/callers/p-000001")).status == 404
 
 
+@pytest.mark.parametrize("caller_id", ["oidc:corp:alice", "obo:acme:user-17"])
+async def test_nobody_is_imported_under_the_id_of_whoever_comes_by_a_token(gate, caller_id):
+    said = await take(gate, file(person(1), person(2, id=caller_id)))
+    assert said[0]["line"] == 2
+    assert "signed token" in said[0]["error"]
+    assert said[-1] == {"done": True, "stored": 0, "unchanged": 0, "left_out": 2}
+
+
+async def test_until_when_something_is_known_comes_in_and_goes_out(gate):
+    until = person(1, attributes={"nationality": ["FR"], "expires": "2031-05-01T02:00:00+02:00"})
+    assert (await take(gate, file(until)))[-1]["stored"] == 1
+    exported = (await gate.get(EXPORT, token=VIEWER)).body.splitlines()
+    (line,) = [json.loads(each) for each in exported if b"p-000001" in each]
+    assert line["attributes"] == {"nationality": ["FR"], "expires": "2031-05-01T00:00:00Z"}
+    assert (await take(gate, file(line)))[-1]["unchanged"] == 1
+    said = await take(gate, file(person(2, attributes={"expires": "2031-05-01"})))
+    assert said[0]["line"] == 1
+    assert "with a zone" in said[0]["error"]
+
+
 async def test_what_an_order_denies_is_not_opened_by_an_import(gate):
     put = await gate.put(
         "/api/v1/directives/no-cn", token=OPERATOR, If_None_Match="*",

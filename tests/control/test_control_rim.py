@@ -60,6 +60,7 @@ ALLOWED = {
     "DELETE operators": "approver",
     "POST operators": "approver",
     "GET replicas": "viewer operator approver auditor",
+    "POST replicas:restart": "operator approver",
     "GET receipts": "viewer operator approver auditor",
     "GET policy": "viewer operator approver auditor",
 }

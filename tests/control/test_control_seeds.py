@@ -1,5 +1,7 @@
 """Seeds: the catalog that comes along, the demo's people, and the first revision."""
 
+from datetime import UTC, datetime
+
 import pytest
 from control_harness import EVERYONE
 
@@ -13,6 +15,7 @@ from gateway.identity.records import Role
 from gateway.policy.caller import Caller, Facts
 from gateway.policy.conditions import Compiler, Condition
 from gateway.policy.document import digest, dump
+from gateway.policy.reach import reach
 from gateway.policy.snapshot import Snapshot
 
 SEEDS = data_dir("seeds")
@@ -50,7 +53,7 @@ def test_a_name_means_its_model_at_its_provider(snapshot, provider, name, model)
 
 def test_every_name_of_the_catalog_means_one_model_everywhere(snapshot):
     meanings = {}
-    for (_, name), model_id in snapshot._exact.items():
+    for (_, name), model_id in snapshot._names._exact.items():
         assert meanings.setdefault(name, model_id) == model_id
 
 
@@ -96,16 +99,17 @@ def test_the_demo_knows_of_its_people_what_it_should():
 
 def test_groups_and_terms_say_where_they_are_from():
     document = load(CATALOG, SEEDS / "groups.toml", SEEDS / "terms.toml").document("g")
-    assert set(document.groups) == {"ear-a5", "ear-a6", "ear-d5", "ear-e1", "eu"}
+    assert set(document.groups) == {"ear-a5", "ear-a6", "ear-d5", "ear-e1", "ear-e2", "eu"}
     assert {name: len(group.countries) for name, group in document.groups.items()} == {
         "ear-a5": 37,
         "ear-a6": 8,
         "ear-d5": 26,
         "ear-e1": 3,
+        "ear-e2": 1,
         "eu": 27,
     }
     for group in document.groups.values():
-        assert group.source
+        assert group.source.endswith("; for counsel to confirm")
         assert group.as_of
         assert len(set(group.countries)) == len(group.countries)
     assert document.terms["us-person"].source.startswith("15 CFR 772.1")
@@ -132,6 +136,23 @@ def test_who_of_the_demo_is_a_us_person(caller, truth):
     facts = Facts(seeds.callers[caller].kind, **dict(seeds.callers[caller].attributes))
     (subject,) = Snapshot(document, 1).subjects(Caller(caller, facts))
     assert person.evaluate(subject) is truth
+
+
+def test_no_foreigner_reaches_the_model_that_an_order_keeps_for_us_persons():
+    """By enumeration of everybody whom the seeds' policy can tell apart, the term as the seeds define it."""
+    document = load(*(SEEDS / f"{name}.toml" for name in ("catalog", "groups", "terms", "demo"))).document("g")
+    stamp = {"by": "op", "at": datetime(2026, 6, 12, tzinfo=UTC)}
+    order = {"authority": "Commerce", "reference": "BIS-2026-0612", **stamp}
+    who = {"not": {"term": "us-person"}}
+    directive = {"models": ["family:fable"], "who": who, "order": "o-1", "state": "in_force", **stamp}
+    snapshot = Snapshot(document.edited(orders={"o-1": order}, directives={"d-1": directive}), 2)
+    found = reach(snapshot, "claude-fable-5")
+    assert found.permitted
+    for profile in found.permitted:
+        known = (profile.nationality, profile.permanent_residence, profile.legal_status)
+        said = zip(known, ("US", "US", "us-protected-individual"), strict=True)
+        assert any(values is not None and value in values for values, value in said)
+    assert found.profiles > len(found.permitted)
 
 
 def test_a_seed_may_hold_directives_and_what_they_need(tmp_path):

@@ -2,15 +2,17 @@
 
 import asyncio
 import dataclasses
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import pytest
 from enforcement_harness import FakeMember
 from redis.exceptions import ConnectionError as RedisConnectionError
-from samples import AT, document, hold
+from samples import ALICE, AT, document, hold
 
-from gateway.enforcement import lease
+from gateway.enforcement import compiling, lease
 from gateway.enforcement.agent import Agent
 from gateway.enforcement.entry import Entry
 from gateway.enforcement.memory import recall
@@ -20,7 +22,7 @@ from gateway.identity.directory import UNKNOWN, Directory, Unknown
 from gateway.identity.keys import fingerprint
 from gateway.identity.records import CallerRecord, Key
 from gateway.policy.caller import Caller, Kind
-from gateway.policy.snapshot import Snapshot
+from gateway.policy.snapshot import Asked, Snapshot
 
 KEY = fingerprint("pc-alice")
 
@@ -32,6 +34,7 @@ class FakePlane:
         self.applied: list[tuple[int, Any]] = []
         self.fresh: dict[str, Caller | Unknown] = {}
         self.snapshot: Snapshot | None = None
+        self.snapshots: list[Snapshot] = []
         self.in_flight: dict[str, str] = {}
         self.severed = 0
         self.directory: Directory | None = None
@@ -42,6 +45,7 @@ class FakePlane:
 
     def apply(self, snapshot: Snapshot, callers: Any, fresh: dict[str, Caller | Unknown]) -> None:
         self.snapshot, self.fresh = snapshot, fresh
+        self.snapshots.append(snapshot)
         self.applied.append((snapshot.revision, callers if callers == "all" else set(callers)))
         self.events.append(("apply", snapshot.revision))
         if self.directory is not None:
@@ -180,6 +184,123 @@ async def test_only_what_changed_is_read_again(begun, make, until, monkeypatch):
     await commit(begun, "gpt-5.4")
     await until(lambda: agent.replica.position.rev == 3)
     assert len(read) == 1
+
+
+# ---------------------------------------------------------------- large policies
+
+
+def due_soon(moment: datetime) -> Any:
+    return {"models": ["gpt-5.4"], "who": {"everyone": True}, "state": "in_force", "by": "op", "at": AT,
+            "window": {"from": moment}}  # fmt: skip
+
+
+class Threads:
+    """Compiles like a snapshot, notes in which thread, and waits where it is told to."""
+
+    def __init__(self, monkeypatch: Any) -> None:
+        self.names: list[str] = []
+        self.revisions: list[int] = []
+        self.held = threading.Event()
+        self.held.set()
+        monkeypatch.setattr(compiling, "SMALL_OBJECTS", 0)
+        monkeypatch.setattr(compiling, "Snapshot", self._compile)
+
+    def _compile(self, policy: Any, revision: int, at: datetime) -> Snapshot:
+        self.names.append(threading.current_thread().name)
+        self.revisions.append(revision)
+        self.held.wait(5)
+        return Snapshot(policy, revision, at)
+
+
+async def test_a_large_policy_is_read_and_compiled_beside_the_loop(begun, make, until, monkeypatch):
+    threads = Threads(monkeypatch)
+    monkeypatch.setattr(compiling, "SMALL_BYTES", 0)
+    agent = make()
+    await until(agent.ready.is_set)
+    await commit(begun, "gpt-5.4")
+    await until(lambda: agent.replica.position.rev == 2)
+    assert "gpt-5.4" in agent.plane.snapshot.offline
+    assert threading.main_thread().name not in threads.names
+    assert len(threads.names) == 4, "both revisions, by both sides"
+
+
+async def test_while_one_is_compiled_the_loop_goes_on_and_the_next_waits(begun, make, until, monkeypatch):
+    agent = make()
+    await until(agent.ready.is_set)
+    first = await commit(begun, "gpt-5.4")
+    second = await commit(begun, "gpt-5.4", "claude-fable-5")
+    await until(lambda: agent.replica.position.rev == 3)
+    threads = Threads(monkeypatch)
+    threads.held.clear()
+    base = await begun.current()
+    committing = asyncio.ensure_future(
+        begun.commit(base, base.document.edited(holds={}), actor="op", action="edit", subject="x")
+    )
+    await until(lambda: threads.revisions.count(4) == 2)
+    assert (agent.plane.snapshot.revision, agent.serves()) == (3, True)
+    threads.held.set()
+    await committing
+    await until(lambda: agent.replica.position.rev == 4)
+    assert agent.plane.snapshot.offline == {}
+    assert first.entry.rev < second.entry.rev < 4
+
+
+async def test_a_revision_that_edits_only_callers_compiles_nothing(begun, make, until, monkeypatch):
+    agent = make()
+    await until(agent.ready.is_set)
+    before = agent.plane.snapshot
+    await begun.current()
+    threads = Threads(monkeypatch)
+    await commit(begun, callers=("alice",))
+    await until(lambda: agent.replica.position.rev == 2)
+    assert (threads.names, agent.plane.snapshot.revision, before.revision) == ([], 2, 1)
+    assert agent.plane.snapshot.offline is before.offline
+    decision = agent.plane.snapshot.decide(ALICE, Asked("openai", ("gpt-5.4",)))
+    assert decision.revision == 2, "nothing is remembered from before"
+
+
+async def test_a_window_that_begins_denies_beside_the_loop_too(begun, make, until, monkeypatch):
+    agent = make()
+    await until(agent.ready.is_set)
+    threads = Threads(monkeypatch)
+    base = await begun.current()
+    soon = base.document.edited(directives={"d-1": due_soon(datetime.now(UTC) + timedelta(seconds=0.3))})
+    await begun.commit(base, soon, actor="op", action="edit", subject="x")
+    await until(lambda: agent.plane.snapshot.revision == 2 and agent.plane.snapshot.rules("gpt-5.4"))
+    assert threading.main_thread().name not in threads.names
+
+
+async def test_what_began_while_a_revision_was_compiled_is_denied_by_it(begun, make, until, monkeypatch):
+    agent = make()
+    await until(agent.ready.is_set)
+    moment = datetime.now(UTC) + timedelta(seconds=0.2)
+    threads = Threads(monkeypatch)
+    threads.held.clear()
+    base = await begun.current()
+    soon = base.document.edited(directives={"d-1": due_soon(moment)})
+    committing = asyncio.ensure_future(begun.commit(base, soon, actor="op", action="edit", subject="x"))
+    await until(lambda: threads.revisions.count(2) == 2)
+    await until(lambda: datetime.now(UTC) > moment)
+    threads.held.set()
+    await committing
+    await until(lambda: agent.replica.position.rev == 2)
+    first = next(snapshot for snapshot in agent.plane.snapshots if snapshot.revision == 2)
+    assert first.rules("gpt-5.4"), "it was never open under this revision"
+
+
+async def test_a_revision_that_overtakes_a_boundary_stays(begun, make, until, monkeypatch):
+    agent = make(begin=False)
+    await agent._synchronise()
+    agent._snapshot.next_boundary = datetime.now(UTC)
+    threads = Threads(monkeypatch)
+    threads.held.clear()
+    agent._pass_boundary()
+    await until(lambda: threads.names)
+    agent._snapshot = newer = Snapshot(document(), 2)
+    threads.held.set()
+    await agent._boundary
+    assert agent._snapshot is newer
+    assert [snapshot.revision for snapshot in agent.plane.snapshots] == [1]
 
 
 # ---------------------------------------------------------------- callers

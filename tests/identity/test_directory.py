@@ -6,7 +6,7 @@ import pytest
 
 from gateway import tasks
 from gateway.identity import directory as directories
-from gateway.identity.directory import ATTEMPTS, UNKNOWN, Directory, RacedError
+from gateway.identity.directory import ATTEMPTS, UNKNOWN, BusyError, Directory, RacedError
 from gateway.identity.records import CallerRecord
 from gateway.policy.caller import Kind
 
@@ -165,6 +165,39 @@ async def test_different_keys_take_turns(monkeypatch):
     redis.open.set()
     await asyncio.gather(*looking)
     assert (redis.most_at_once, len(redis.asked)) == (3, 20)
+
+
+async def test_beyond_the_limit_nobody_new_is_looked_up(monkeypatch):
+    monkeypatch.setattr(directories, "OUTSTANDING_LOADS", 3)
+    redis = Redis(k0="alice")
+    redis.open.clear()
+    directory = Directory(redis.load)
+    looking = [tasks.spawn(directory.look_up(f"k{n}"), "test") for n in range(3)]
+    while len(redis.asked) < 3:
+        await asyncio.sleep(0)
+    with pytest.raises(BusyError):
+        await directory.look_up("k3")
+    again = tasks.spawn(directory.look_up("k0"), "test")  # who is on the way already is waited for
+    redis.open.set()
+    assert [found if found is UNKNOWN else found.id for found in await asyncio.gather(*looking, again)] == [
+        "alice", UNKNOWN, UNKNOWN, "alice",
+    ]  # fmt: skip
+    assert redis.asked == ["k0", "k1", "k2"]
+    assert await directory.look_up("k3") is UNKNOWN, "there is room again"
+
+
+async def test_a_flood_of_made_up_keys_pushes_no_caller_out_and_asks_for_each_once():
+    redis = Redis(a="alice", b="bob")
+    directory = Directory(redis.load, size=10)
+    for key in ("a", "b"):
+        await directory.look_up(key)
+    for _ in range(2):
+        await asyncio.gather(*(directory.look_up(f"made-up-{n}") for n in range(500)))
+        assert [directory.cached(key).id for key in ("a", "b")] == ["alice", "bob"]
+        assert (len(directory._unknown), len(directory._loading)) == (10, 0)
+    before = len(redis.asked)
+    assert directory.cached("made-up-499") is UNKNOWN
+    assert (len(redis.asked), redis.asked.count("a")) == (before, 1)
 
 
 async def test_a_redis_that_fails_is_asked_again_the_next_time():

@@ -284,6 +284,11 @@ def test_a_pattern_covers_what_its_words_say():
         "claude-?able-5",
         "gpt-5.4*",
         "family:*",
+        "family:None",
+        "tag:frontier",
+        "tag:front*",
+        "provider:openai",
+        "provider:compatible",
         "*5*",
         "family:",
     ):

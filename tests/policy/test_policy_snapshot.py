@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import ACME, ALICE, BOB, MODELS, SINCE, document, hold, model, order, reread
+from samples import ACME, ALICE, AT, BOB, MODELS, SINCE, document, hold, model, order, reread
 
 from gateway.policy import snapshot as snapshots
+from gateway.policy.caller import Caller, Facts, Kind
 from gateway.policy.decision import Deny, Permit, Reason, Scope
 from gateway.policy.snapshot import Asked, Snapshot
 
@@ -278,6 +279,20 @@ def test_the_model_that_an_operator_means(name, model_id):
 def test_what_may_be_used_instead(patterns, provider, refused, names):
     made = Snapshot(document(holds={f"h-{n}": hold(pattern) for n, pattern in enumerate(patterns)}), 1)
     assert made.alternatives(ALICE, provider, refused) == names
+
+
+def test_with_an_end_user_it_is_what_may_be_used_for_them():
+    """Each answer is remembered for its own end user."""
+    chinese = {"nationality": {"any_of": ["CN"]}}
+    closed = {"models": ["claude-opus-4-5"], "who": chinese, "state": "in_force", "by": "op", "at": AT}
+    made = Snapshot(document(directives={"d-1": closed}), 1, AT)
+    service = Caller("svc", Facts(Kind.SERVICE))
+    for _ in range(2):
+        for country, names in (("CN", ["claude-haiku-4-5"]), ("FR", ["claude-haiku-4-5", "claude-opus-4-5"])):
+            user = Caller("user", Facts(Kind.PERSON, nationality=frozenset({country})))
+            told = made.alternatives(service, "anthropic", "claude-fable-5", on_behalf_of=user)
+            assert sorted(told) == names
+    assert made.alternatives(service, "anthropic", "claude-fable-5") == ["claude-haiku-4-5"], "nobody is known"
 
 
 def test_the_family_comes_first_and_there_are_five_at_most():

@@ -8,7 +8,7 @@ import pytest
 from proxy_harness import OK, chunked, get, post
 from structlog.testing import capture_logs
 
-from gateway.proxy.connection import FULL_READ, ClientConnection
+from gateway.proxy.connection import FULL_READ, ClientConnection, unread
 from gateway.proxy.exchange import Exchange
 
 # ---------------------------------------------------------------- order and reuse
@@ -467,6 +467,34 @@ async def test_a_client_that_leaves_ends_the_providers_work(client, provider, do
     assert not door.gate.in_flight
 
 
+async def test_a_client_that_half_closes_has_left(client, provider, door, until):
+    """As for nginx and Envoy: one that waits looks like one that is gone, and a model that goes on for nobody costs."""
+    client.send(post())
+    upstream = await provider.accept()
+    await upstream.message()
+    client.eof()
+    assert await upstream.is_reset()
+    await client.ends()
+    assert [line["status"] for line in door.lines] == [499]
+
+
+async def test_a_last_answer_survives_what_the_client_sends_behind_it(client, door, until):
+    """RFC 9112 §9.6: a close with bytes unread would reset the answer away."""
+    client.send(get("/nowhere", "Connection: close"))
+    await until(lambda: any(connection._drained is not None for connection in door.gate.connections))
+    client.send(get("/nowhere") * 100)
+    assert (await client.message()).status == 404
+    await client.ends()
+    assert len(door.lines) == 1
+
+
+async def test_no_100_continue_for_a_caller_that_nobody_knows(client, door):
+    request = post(key="pc-mallory", headers=("Expect: 100-continue",))
+    client.send(request.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
+    refused = await client.message()
+    assert (refused.status, refused.header("connection")) == (401, "close")
+
+
 async def test_a_client_that_leaves_while_it_waits_for_a_connection(door, connect, provider, until, monkeypatch):
     pool = door.gate.providers["openai"].pool
     waiting, really_connect = [], pool.connect
@@ -492,12 +520,61 @@ async def test_leaving_closes_idle_connections_and_lets_the_busy_end(door, conne
     await upstream.message()
     door.gate.stop()
     await idle.ends()
-    assert not door.gate.empty.is_set()
+    assert len(door.gate.connections) == 1
     upstream.send(OK)
     response = await busy.message()
     assert (response.status, response.header("connection")) == (200, "close")
     await busy.ends()
-    await until(door.gate.empty.is_set)
+    await busy.close()
+    await until(lambda: not door.gate.connections)
+
+
+async def test_whoever_asks_a_leaving_gateway_is_told_that_the_connection_closes(door, client):
+    assert (await client.ask(get("/nowhere"))).header("connection") is None
+    door.gate.drain()
+    response = await client.ask(get("/nowhere"))
+    assert (response.status, response.header("connection")) == (404, "close")
+    await client.ends()
+
+
+async def test_requests_that_came_together_are_all_answered_by_a_leaving_gateway(door, client, provider):
+    client.send(post(number=0) + post(number=1) + get("/nowhere"))
+    upstream = await provider.accept()
+    await upstream.message()
+    door.gate.stop()
+    upstream.send(OK)
+    await upstream.message()
+    upstream.send(OK)
+    assert [(await client.message()).header("connection") for _ in range(3)] == [None, None, "close"]
+    await client.ends()
+
+
+async def test_what_a_response_promised_before_leaving_is_kept(door, client, provider):
+    client.send(post())
+    upstream = await provider.accept()
+    await upstream.message()
+    upstream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{")
+    await client.head()
+    door.gate.stop()
+    client.send(get("/nowhere"))
+    upstream.send(b"}")
+    assert (await client.exactly(2)) == b"{}"
+    assert (await client.message()).header("connection") == "close"
+
+
+async def test_a_request_that_has_come_is_read_before_an_idle_connection_closes(door, client):
+    await client.ask(get("/nowhere"))
+    (connection,) = door.gate.connections
+    connection.transport.pause_reading()
+    client.send(get("/nowhere"))
+    async with asyncio.timeout(5):
+        while not unread(connection.transport):
+            await asyncio.sleep(0.001)
+    door.gate.stop()
+    connection.timed_out()
+    connection.transport.resume_reading()
+    assert (await client.message()).header("connection") == "close"
+    await client.ends()
 
 
 async def test_closing_cuts_what_is_left(door, client, provider):

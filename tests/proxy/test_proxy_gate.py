@@ -4,9 +4,10 @@ import pytest
 from proxy_harness import Door, get, post
 from samples import ALICE
 
-from gateway.observability.metrics import BY_NAME, expose
+from gateway.observability.metrics import BY_NAME, Counters, expose
 from gateway.policy.decision import Deny, Permit, Reason
 from gateway.policy.snapshot import Asked
+from gateway.proxy.resolver import Resolver
 from gateway.settings import Provider, Settings
 
 ASKED = Asked("openai", ("gpt-5.4",))
@@ -24,10 +25,11 @@ ASKED = Asked("openai", ("gpt-5.4",))
 async def test_where_a_provider_is(base_url, host, port, path, authority):
     from gateway.proxy.gate import Upstream
 
-    upstream = Upstream("p", Provider(dialect="openai", base_url=base_url), Settings())
-    pool = upstream.pool
-    assert (pool._host, pool._port, pool.base_path, pool.authority) == (host, port, path, authority)
-    assert (pool._tls is not None) == base_url.startswith("https")
+    provider = Provider(dialect="openai", base_url=base_url)
+    upstream = Upstream("p", provider, Settings(), Resolver(30.0), Counters())
+    pool, dialler = upstream.pool, upstream.pool._dialler
+    assert (dialler.host, dialler.port, pool.base_path, pool.authority) == (host, port, path, authority)
+    assert (dialler.tls is not None) == base_url.startswith("https")
 
 
 async def test_the_decision_is_the_policys_while_the_lease_lasts(door):
@@ -67,7 +69,7 @@ async def test_a_sweep_ends_what_is_overdue(door, client, until):
 
 async def test_an_empty_gate_that_stops_is_empty_at_once(door):
     door.gate.stop()
-    assert door.gate.empty.is_set()
+    assert (door.gate.draining, door.gate.connections) == (True, set())
 
 
 async def test_every_sample_is_a_metric_of_the_table(door: Door, client, provider):

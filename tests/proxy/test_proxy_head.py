@@ -177,3 +177,34 @@ def test_only_what_is_meant_for_the_provider_goes_on():
 def test_what_connection_nominates_is_about_this_connection():
     headers = [HOST, (b"x-a", b"1"), (b"connection", b"close, X-A ,x-b"), (b"x-b", b"2"), (b"x-c", b"3")]
     assert read(headers=headers).forward == [(b"x-c", b"3")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"content_length",
+        b"transfer_encoding",
+        b"portcullis_key",
+        b"portcullis_anything",
+        b"x_http_method-override",
+    ],
+)
+def test_names_that_some_servers_read_as_one_that_counts(name):
+    with pytest.raises(Refused):
+        read(headers=[HOST, (name, b"x")])
+
+
+def test_other_names_with_underscores_go_on():
+    assert read(headers=[HOST, (b"x_y", b"z")]).forward == [(b"x_y", b"z")]
+
+
+@pytest.mark.parametrize("value", [b"", b"200-ok", b"100-continue, x", b"100-continue;x"])
+def test_an_expectation_that_cannot_be_met(value):
+    with pytest.raises(Refused) as caught:
+        read(headers=[HOST, (b"expect", value)])
+    assert caught.value.deny.status == 417
+
+
+def test_http_1_0_ends_with_its_answer_and_waits_for_no_100():
+    head = read(headers=[HOST, (b"expect", b"100-continue")], version="1.0")
+    assert (head.keep_alive, head.expects_continue) == (False, False)

@@ -8,6 +8,7 @@ from issuing import AUDIENCE, ISSUER, Key, KeyServer, claims, unsigned
 from proxy_harness import OK, STREAM, Client, Door, chunked, get, post
 from samples import AT, document
 
+from gateway.identity import directory as directories
 from gateway.identity.keys import fingerprint
 from gateway.identity.records import Attributes, CallerRecord
 from gateway.identity.records import Key as StoredKey
@@ -231,6 +232,18 @@ async def test_when_a_token_expires_its_stream_is_cut_if_the_policy_asks_for_wha
     assert door.lines[0]["caller"], "it is still known who it was"
 
 
+async def test_what_time_cuts_is_counted_and_is_on_no_revisions_receipt(door, client, provider):
+    token = KEY.sign(claims(exp=time.time() - 29.7))
+    await streaming(client, provider, post(key=token, stream=True))
+    door.gate.sweep()
+    await client.chunk()
+    assert door.gate.replica.streams_cut == 0
+    counted = {
+        name: value for name, labels, value in door.gate.samples("r") if labels == ("gpt-5.4", "attribute_unknown")
+    }
+    assert counted["portcullis_streams_cut_total"] == 1
+
+
 async def test_and_goes_on_if_not(door, client, provider, until):
     token = KEY.sign(claims(exp=time.time() - 29.7))
     upstream = await streaming(client, provider, post(key=token, model="gpt-5.4-mini", stream=True))
@@ -263,6 +276,21 @@ async def test_a_revision_may_say_until_when_a_person_is_known(door, client, pro
 
 
 # ---------------------------------------------------------------- on behalf of
+
+
+async def test_with_too_many_new_keys_at_once_one_more_is_told_to_come_again(door, client, until, monkeypatch):
+    monkeypatch.setattr(directories, "OUTSTANDING_LOADS", 1)
+    door.hold_loads = asyncio.Event()
+    other = await Client.connect(door.port)
+    other.send(post(key="pc-made-up"))
+    await until(lambda: door.loads)
+    refused = await client.ask(post(key="pc-acme-app"))
+    assert (refused.status, refused.reason) == (503, "overloaded")
+    assert refused.header("retry-after")
+    door.hold_loads.set()
+    assert (await other.message()).status == 401
+    assert door.loads == 1
+    await other.close()
 
 
 async def test_the_end_user_is_judged_and_its_token_goes_no_further(door, client, provider):
@@ -355,6 +383,14 @@ async def test_when_an_end_users_token_expires_its_stream_is_judged_again(door, 
     await streaming(client, provider, post(key="pc-acme-app", stream=True, headers=(header,)))
     door.gate.sweep()
     assert b"attribute_unknown" in await client.chunk()
+
+
+@pytest.mark.parametrize(("nationality", "instead"), [("FR", ["gpt-5.4-mini"]), ("CN", [])])
+async def test_what_may_be_used_instead_is_for_the_end_user(door, client, nationality, instead):
+    chinese = {**US_ONLY, "models": ["gpt-5.4-mini"], "who": {"nationality": {"any_of": ["CN"]}}}
+    door.apply(directives={"us-only": US_ONLY, "d-2": chinese})
+    refused = await client.ask(post(key="pc-acme-app", headers=(obo(nationalities=[nationality]),)))
+    assert refused.json["error"]["portcullis"]["alternatives"] == instead
 
 
 async def test_availability_is_the_end_users(client):

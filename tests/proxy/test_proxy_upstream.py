@@ -6,6 +6,8 @@ import contextlib
 import pytest
 from proxy_harness import OK, STREAM, Door, chunked, get, post
 
+from gateway.proxy.exchange import Exchange
+
 
 async def asked(client, provider, request: bytes | None = None):
     """Send a request; the provider's connection, with the request read."""
@@ -211,10 +213,7 @@ async def test_a_connection_that_takes_too_long(open_door, connect, monkeypatch)
     async def never(*_: object, **__: object) -> None:
         await asyncio.Event().wait()
 
-    class Loop:
-        create_connection = staticmethod(never)
-
-    monkeypatch.setattr(door.gate.providers["openai"].pool, "_loop", Loop())
+    monkeypatch.setattr(door.gate.providers["openai"].pool._dialler, "open", never)
     refused = await client.ask(post())
     assert (refused.status, refused.reason) == (504, "upstream_timeout")
     assert failures(door) == {"connect_timeout": 1}
@@ -268,6 +267,25 @@ async def test_an_idle_connection_that_died_in_use_is_replaced_once(client, prov
     client.send(post(number=2))
     await upstream.message()
     await upstream.close() if how == "close" else upstream.reset()
+    second = await provider.accept()
+    assert (await second.message()).json["number"] == 2
+    second.send(OK)
+    assert (await client.message()).status == 200
+    assert failures(door) == {}
+
+
+async def test_it_is_replaced_as_well_when_the_response_before_had_its_end_in_a_read_of_its_own(
+    client, provider, door, until
+):
+    upstream = await asked(client, provider)
+    upstream.send(STREAM + chunked(b"data: 1\n\n"))
+    await client.head()
+    await client.chunk()
+    upstream.send(b"0\r\n\r\n")
+    assert await client.chunk() == b""
+    client.send(post(number=2))
+    await upstream.message()
+    await upstream.close()
     second = await provider.accept()
     assert (await second.message()).json["number"] == 2
     second.send(OK)
@@ -336,7 +354,7 @@ async def test_an_idle_connection_does_not_stay_for_ever(client, provider, door)
 
 
 async def test_a_provider_has_only_so_many_connections(open_door, connect, provider, door):
-    door = await open_door(limits={"upstream_connections": 1})
+    door = await open_door(limits={"upstream_connections": 1, "upstream_queue": 0})
     first, second = await connect(door), await connect(door)
     upstream = await asked(first, provider)
     refused = await second.ask(post())
@@ -347,6 +365,22 @@ async def test_a_provider_has_only_so_many_connections(open_door, connect, provi
     await upstream.message()
     upstream.send(OK)
     assert (await second.message()).status == 200
+
+
+async def test_a_new_connection_that_is_closing_when_it_is_taken_up_is_a_failure(client, door, monkeypatch):
+    """The provider spoke before it was asked: the connection is gone before the request can be written."""
+    pool = door.gate.providers["openai"].pool
+    really_connected = Exchange.connected
+
+    def too_late(exchange, upstream):
+        upstream.buffer_updated(0)
+        really_connected(exchange, upstream)
+
+    monkeypatch.setattr(Exchange, "connected", too_late)
+    refused = await client.ask(post())
+    assert (refused.status, refused.reason) == (502, "upstream_unreachable")
+    assert failures(door) == {"closed": 1}
+    assert not pool.open
 
 
 # ---------------------------------------------------------------- uploads

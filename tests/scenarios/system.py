@@ -101,10 +101,10 @@ class System:
         with redis.Redis(unix_socket_path=str(self.redis_socket)) as client:
             client.flushall()
 
-    def start_simulator(self) -> None:
+    def start_simulator(self, *options: str) -> None:
         models = ("anthropic=claude-fable-5", "anthropic=claude-opus-4-5", "openai=gpt-5.4", "openai=gpt-5.4-mini")
         process = subprocess.Popen(
-            [sys.executable, "-m", "gateway.simulator", "--listen", "127.0.0.1:0", "--split-pause", "0.03",
+            [sys.executable, "-m", "gateway.simulator", "--listen", "127.0.0.1:0", "--split-pause", "0.03", *options,
              "--provider", "anthropic=anthropic", "--provider", "openai=openai", "--provider", "compatible=openai",
              *(word for model in models for word in ("--model", model)),
              *(word for name in ("anthropic", "openai", "compatible") for word in ("--require-key", f"{name}=sim-key"))],
@@ -112,7 +112,7 @@ class System:
         )  # fmt: skip
         assert process.stdout is not None
         line = process.stdout.readline().decode()
-        self.simulator = re.search(r"http://\S+", line)[0]
+        self.simulator = re.search(r"https?://\S+", line)[0]
         process.stdout.close()
         self.processes["simulator"] = process
         for name, dialect in (("anthropic", "anthropic"), ("openai", "openai"), ("compatible", "openai-compatible")):

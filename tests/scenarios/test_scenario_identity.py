@@ -1,13 +1,17 @@
 """People by the tokens of their identity provider, end users by the word of their service."""
 
 import asyncio
+import hmac
+import re
 import time
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 
 import anthropic
 import pytest
-from issuing import AUDIENCE, ISSUER, Key, KeyServer, claims, unsigned
+from issuing import AUDIENCE, ISSUER, Key, KeyServer, claims, segment, unsigned
 from raw import Raw, ask
-from system import new_system
+from system import System, new_system
 
 MESSAGES = [{"role": "user", "content": "Tell me a story."}]
 KEY, ACME = Key("k1"), Key("acme-1", "Ed25519")
@@ -55,10 +59,10 @@ async def send(system, credential, headers=None, raw=None, model="claude-fable-5
     )
 
 
-def on_behalf(azp="demo-acme", **fields):
+def on_behalf(azp="demo-acme", key=ACME, **fields):
     now = int(time.time())
     said = {"iss": "acme", "aud": "scenario", "azp": azp, "sub": "user-17", "iat": now, "exp": now + 600, **fields}
-    return {"Portcullis-On-Behalf-Of": ACME.sign(claims(**said), typ="portcullis-obo+jwt")}
+    return {"Portcullis-On-Behalf-Of": key.sign(claims(**said), typ="portcullis-obo+jwt")}
 
 
 @pytest.mark.parametrize(
@@ -79,18 +83,28 @@ async def test_the_official_sdk_with_a_token_for_a_key(guarded, said, reason):
         assert raised.value.response.headers["portcullis-reason"] == reason
 
 
+def shared_secret(secret):
+    """A token signed with HS256 under what is no secret: the issuer's public key."""
+    signed = unsigned({"alg": "HS256", "kid": "k1"}, claims()).rpartition(".")[0]
+    return f"{signed}.{segment(hmac.digest(secret, signed.encode(), 'sha256'))}"
+
+
 async def test_attacks_get_401_and_the_provider_hears_nothing(guarded, issuer):
     before = (await guarded.simulated("/_sim/stats"))["total"]
     attacks = [
         unsigned({"alg": "none", "kid": "k1"}, claims()),
         unsigned({"alg": "HS256", "kid": "k1"}, claims(), b"x" * 32),
+        shared_secret(KEY.key.as_pem(private=False)),
         Key("k1").sign(claims()),
         KEY.sign(claims(aud="x")),
         KEY.sign(claims(iss="https://evil.example")),
         KEY.sign(claims(exp=time.time() - 60)),
         KEY.sign(claims(nationalities=[])),
         KEY.sign(claims(nationalities=840)),
+        KEY.sign(claims(nationalities=["US", "ZZ"])),
+        KEY.sign(claims(nbf=time.time() + 600)),
         KEY.sign(claims(), jku="https://evil.example"),
+        KEY.sign(claims(), x5u="https://evil.example"),
         *(unsigned({"alg": "RS256", "kid": f"flood-{n}"}, claims(), b"x") for n in range(200)),
     ]
     hits = issuer.hits
@@ -102,10 +116,13 @@ async def test_attacks_get_401_and_the_provider_hears_nothing(guarded, issuer):
         ("demo-alice", on_behalf(azp="demo-alice")),
         ("demo-acme", on_behalf(aud="other")),
         ("demo-acme", {"Portcullis-On-Behalf-Of": Key("acme-1", "Ed25519").sign(claims())}),
+        ("demo-acme", on_behalf(iss="globex")),
         (KEY.sign(claims()), {"Portcullis-Key": "demo-alice"}),
     ]
     for credential, headers in bad:
         assert (await send(guarded, credential, headers)).status == 401
+    huge = await send(guarded, KEY.sign(claims(padding="x" * 2**20)))
+    assert (huge.status, huge.ended) in {(431, "complete"), (431, "cut"), (0, "reset")}, "a mebibyte is not read"
     assert (await guarded.simulated("/_sim/stats"))["total"] == before
 
 
@@ -146,9 +163,172 @@ async def test_streams_end_with_the_key_that_spoke_for_their_users(guarded):
     assert (await send(guarded, "demo-acme", on_behalf())).status == 401
 
 
+# ---------------------------------------------------------------- knowledge that ends, while streams are in flight
+
+UMBRA_1, UMBRA_2 = Key("umbra-1", "Ed25519"), Key("umbra-2", "Ed25519")
+HAIKU = "claude-haiku-4-5"
+AMERICAN = {"nationality": ["US"]}
+LATER = 5.0
+"""Seconds: by then every stream has begun."""
+
+ENDS = {
+    # what ends                        how            why the stream is cut   what is asked afterwards gets
+    "a token expires":                ("by itself",   "attribute_unknown",    "unauthenticated"),
+    "what is known expires":          ("by itself",   "attribute_unknown",    "attribute_unknown"),
+    "an attestation expires":         ("by itself",   "attribute_unknown",    "attribute_unknown"),
+    "a nationality is corrected":     ("by a commit", "restricted",           "restricted"),
+    "a key is revoked":               ("by a commit", "unauthenticated",      "unauthenticated"),
+    "a caller is deleted":            ("by a commit", "unauthenticated",      "unauthenticated"),
+    "an organisation's key is gone":  ("by a commit", "unauthenticated",      "unauthenticated"),
+}  # fmt: skip
+
+
+async def change(system, method, path, body=None):
+    """A commit by a registrar or operator that needs nobody else: its receipt."""
+    found = await system.ask_admin("GET", f"/api/v1/{path}", token="demo-approver")
+    fits = {"If-Match": found.headers["ETag"]} if found.status == 200 else {"If-None-Match": "*"}
+    answer = await system.ask_admin(method, f"/api/v1/{path}", body, token="demo-approver", headers=fits)
+    assert (answer.status, answer.json.get("enforced")) == (200, True), answer.json
+    return answer.json
+
+
+async def registered(system, name, kind="person", attributes=None, **fields):
+    """A caller, and a key of its own."""
+    await change(system, "PUT", f"callers/{name}", {"kind": kind, "attributes": attributes or {}, **fields})
+    made = await system.ask_admin("POST", f"/api/v1/callers/{name}/keys", {}, token="demo-approver")
+    return made.json["key"]
+
+
+def until(seconds):
+    return datetime.fromtimestamp(time.time() + seconds, UTC).isoformat()
+
+
+def attesting(seconds):
+    statement = {"terms": {"us-person": True}, "signer": "CEO", "evidence": "letter", "expires": until(seconds)}
+    return {"end_users": "attested", "attestation": statement}
+
+
+class Stream:
+    """A stream through the gateway, begun; ``asked`` can be asked again."""
+
+    def __init__(self, system, credential, headers=None, model="claude-fable-5"):
+        self.asked = (credential, {**PACED, "X-Sim-Events": "4000", **(headers or {})})
+        self.system, self.model, self.raw = system, model, Raw()
+        self.task = asyncio.create_task(send(system, *self.asked, self.raw, model))
+
+    async def begun(self):
+        await asyncio.wait_for(self.raw.began.wait(), 10)
+        return self
+
+    async def cut(self, reason):
+        await asyncio.wait_for(self.task, 2 * LATER)
+        assert self.raw.ended in ("cut", "reset")
+        assert self.raw.ended == "reset" or reason.encode() in self.raw.body
+
+    async def refused(self):
+        return (await send(self.system, *self.asked, model=self.model)).header("portcullis-reason")
+
+
+async def test_what_ends_is_enforced_on_the_streams_it_is_about_and_on_no_others(guarded):
+    async with AsyncExitStack() as stack:
+
+        async def stream(*asked, **more):
+            made = Stream(guarded, *asked, **more)
+            stack.callback(made.task.cancel)
+            return await made.begun()
+
+        only_us_persons = {"models": [HAIKU], "who": {"not": {"term": "us-person"}}, "state": "in_force"}
+        await change(guarded, "PUT", "directives/us-persons", only_us_persons)
+        await change(guarded, "PUT", "orgs/umbra", org(UMBRA_1, UMBRA_2))
+        await change(guarded, "PUT", "orgs/lasting", attesting(3600))
+        app = await registered(guarded, "umbra-app", "service", org="umbra")
+        lasting = await registered(guarded, "lasting-app", "service", org="lasting")
+        brief = await registered(guarded, "brief-app", "service", org="brief")
+        keys = {name: await registered(guarded, name, attributes=AMERICAN) for name in ("ada", "ben", "cleo", "dora")}
+        other_key = await guarded.ask_admin("POST", "/api/v1/callers/ben/keys", {}, token="demo-approver")
+
+        def for_a_user(key):
+            return on_behalf("umbra-app", key, iss="umbra", sub="zebulon-quux")
+
+        others = [
+            await stream(KEY.sign(claims(sub="zebulon-quux", nationalities=["USA", "KAZ"]))),
+            await stream("demo-erin"),
+            await stream(other_key.json["key"]),
+            await stream(app, for_a_user(UMBRA_2)),
+            await stream(lasting, model=HAIKU),
+            await stream(keys["dora"], model="claude-opus-4-5"),
+        ]
+        streams = {
+            "a nationality is corrected": await stream(keys["ada"]),
+            "a key is revoked": await stream(keys["ben"]),
+            "a caller is deleted": await stream(keys["cleo"]),
+            "an organisation's key is gone": await stream(app, for_a_user(UMBRA_1)),
+        }
+        streams["a token expires"] = await stream(KEY.sign(claims(exp=time.time() - 30 + LATER)))
+        known = {"kind": "person", "attributes": {**AMERICAN, "expires": until(LATER)}}
+        await change(guarded, "PUT", "callers/dora", known)
+        streams["what is known expires"] = await stream(keys["dora"])
+        await change(guarded, "PUT", "orgs/brief", attesting(LATER))
+        streams["an attestation expires"] = await stream(brief, model=HAIKU)
+
+        corrected = {"kind": "person", "attributes": {"nationality": ["KZ"]}}
+        commits = {
+            "a nationality is corrected": ("PUT", "callers/ada", corrected),
+            "a key is revoked": ("DELETE", f"callers/ben/keys/{keys['ben'].split('_')[1]}"),
+            "a caller is deleted": ("DELETE", "callers/cleo"),
+            "an organisation's key is gone": ("PUT", "orgs/umbra", org(UMBRA_2)),
+        }
+        at = (await guarded.ask_admin("GET", "/api/v1/models")).json["revision"]
+        for name, (how, reason, afterwards) in ENDS.items():
+            if how == "by a commit":
+                receipt = await change(guarded, *commits[name])
+                assert (receipt["revision"], receipt["basis"], receipt["streams_cut"]) == (at + 1, "all_acked", 1), name
+                at += 1
+            ended = streams.pop(name)
+            await ended.cut(reason)
+            assert await ended.refused() == afterwards, name
+            assert (await guarded.ask_admin("GET", "/api/v1/models")).json["revision"] == at, name
+            going = [*others, *(left for left_name, left in streams.items() if ENDS[left_name][0] == "by a commit")]
+            assert not any(each.task.done() for each in going), name
+
+
+async def test_an_approver_is_appointed_with_the_machines_key(guarded):
+    said = await asyncio.to_thread(guarded.run, "appoint", "rescue")
+    assert said.startswith("operator rescue (approver), token shown once:\n")
+    answer = await guarded.ask_admin("GET", "/api/v1/operators/rescue", token=said.split()[-1])
+    assert answer.json["roles"] == ["approver"]
+    elsewhere = {**guarded.env, "PORTCULLIS_STATE_DIR": str(guarded.directory / "elsewhere")}
+    other = System(guarded.directory, elsewhere, guarded.redis_socket)
+    assert "signing" in await asyncio.to_thread(other.run, "appoint", "rescue", code=1)
+    assert "no id" in await asyncio.to_thread(guarded.run, "appoint", "no body", code=1)
+
+
+async def test_neither_metrics_nor_logs_nor_refusals_say_where_somebody_is_from_or_hold_a_secret(guarded):
+    """After all that happened above."""
+    key = await registered(guarded, "zoe", attributes={"nationality": ["KZ"], "permanent_residence": ["TV"]})
+    token = KEY.sign(claims(sub="zebulon-quux", nationalities=["KAZ"]))
+    user = on_behalf(nationalities=["KAZ"], sub="zebulon-quux")
+    refusals = [await send(guarded, key), await send(guarded, token), await send(guarded, "demo-acme", user)]
+    assert {refusal.status for refusal in refusals} == {401, 403}
+    operator = (await change(guarded, "PUT", "operators/eve", {"roles": ["viewer"]}))["token"]
+    metrics = (await guarded.ask_admin("GET", "/metrics", token="none")).json
+    logs = [path for path in guarded.directory.rglob("*.log") if "redis" not in path.name]
+    said = {path.name: path.read_text() for path in logs} | {"metrics": metrics}
+    said |= {f"refusal {n}": refusal.head.decode() + refusal.body.decode() for n, refusal in enumerate(refusals)}
+    assert len(said) >= 5
+    signature = token.rpartition(".")[2]
+    secrets = (key, key.rpartition("_")[2], token, signature, *user.values(), operator, "sim-key", "eyJ")
+    persons = ("zebulon", "KAZ", "Kazakh", "nationality", "nationalities", "permanent_residence", "us-protected")
+    for name, text in said.items():
+        for secret in (*secrets, *persons):
+            assert secret not in text, (name, secret)
+        for code in ("KZ", "TV"):
+            assert not re.search(rf"(?<![A-Za-z0-9]){code}(?![A-Za-z0-9])", text), (name, code)
+
+
 async def test_logs_hold_pseudonyms_and_nothing_else_of_a_person(guarded):
     lines = guarded.events("request")
-    assert {len(line["caller"]) for line in lines if line["caller"]} == {16}
+    assert {len(line["caller"]) for line in lines if line.get("caller")} == {16}
     assert any("end_user" in line for line in lines)
     text = (guarded.directory / "gateway.log").read_text()
     for secret in ("eyJ", "user-17", '"alice"', "nationalit", "CHN", "GBN"):

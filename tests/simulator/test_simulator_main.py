@@ -6,6 +6,7 @@ import sys
 
 import aiohttp
 import pytest
+from certificates import Authority
 
 from gateway.simulator.__main__ import main
 
@@ -48,6 +49,18 @@ async def test_it_tells_its_port_serves_and_stops_at_sigterm(start):
             process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(3):
                 assert await process.wait() == 0
+
+
+async def test_it_speaks_tls(start, tmp_path):
+    authority = Authority(tmp_path)
+    pair = authority.issue()
+    _, line = await start("--listen", "127.0.0.1:0", "--tls", str(pair.certificate), str(pair.key))
+    assert line.startswith("simulator listening on https://127.0.0.1:")
+    async with (
+        aiohttp.ClientSession(line.split()[-1]) as session,
+        session.get("/_sim/stats", ssl=authority.trusted()) as answer,
+    ):
+        assert answer.status == 200
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,219 @@
+"""The benchmark's own pieces: what it writes for others, what it reads from them, and how it counts."""
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import bench_contenders as contenders
+import bench_load as load
+import bench_report as report
+import bench_workloads as workloads
+import psutil
+import pytest
+from bench_processes import BenchError, Processes, choose_cores, core_time, cpu_seconds, idle_share, pinned
+from bench_proxies import chosen_contenders, chosen_workloads, runs, turns
+
+from gateway.control.seeds import load as load_seeds
+from gateway.dialects import DIALECTS
+
+WRK = """Running 1s test @ http://127.0.0.1:1/
+  1 threads and 64 connections
+RESULT {"requests":1000,"seconds":2.0,"p50_us":500.0,"p99_us":900.0,"max_us":1000.0,"connect":1,"read":2,"write":0,"status":990,"timeout":0}
+"""
+
+
+def workload(name):
+    return next(row for row in workloads.WORKLOADS if row.name == name)
+
+
+def result(rate, cpu, **fields):
+    known = {"units": 10, "seconds": 1.0, "beside_us": None, "p50_ms": 1.0, "p99_ms": 2.0, "errors": 0,
+             "proxy_idle": 0.0, "load_idle": 0.5}  # fmt: skip
+    return load.Result(per_second=rate, cpu_us=cpu, **known | fields)
+
+
+# ---------------------------------------------------------------------------------------------------- figures
+
+
+def test_ratios_are_medians_of_each_rounds_ratio():
+    ours, theirs = [result(100, 10), result(10, 10), result(90, 10)], [result(50, 20), result(20, 5), result(90, 20)]
+    figure = report.figure("portcullis", ours, theirs)
+    assert (figure.per_second, figure.rate_ratio, figure.cpu_ratio) == (90, 1.0, 0.5)
+
+
+def test_without_the_mark_there_are_no_ratios():
+    figure = report.figure("portcullis", [result(100, None)])
+    assert (figure.rate_ratio, figure.cpu_ratio, figure.cpu_us) == (None, None, None)
+
+
+@pytest.mark.parametrize(("proxy_idle", "load_idle", "bound"), [(0.2, 0.0, True), (0.0, 0.0, False), (0.2, 0.3, False)])
+def test_a_proxy_with_time_to_spare_beside_a_load_without_is_bound_by_the_load(proxy_idle, load_idle, bound):
+    figure = report.figure("haproxy", [result(1, 1, proxy_idle=proxy_idle, load_idle=load_idle)])
+    assert ("the load side is the limit" in report.remark(figure)) is bound
+
+
+def test_the_table_has_a_line_per_contender_and_dashes_for_what_is_not_known():
+    rows = report.figures({"direct": [result(9, None)], "envoy": [result(4, 2)], "portcullis": [result(8, 1)]})
+    lines = report.table(workload("post-64"), rows).splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["direct", "envoy", "portcullis"]
+    assert lines[2].split()[3] == "–"
+    assert lines[4].split()[1:5] == ["8", "2.00", "1.0", "0.50"]
+
+
+def test_errors_are_shouted():
+    assert "3 ERRORS" in report.remark(report.figure("envoy", [result(1, 1, errors=3)]))
+
+
+def test_the_plot_is_svg_with_a_bar_per_contender_that_has_a_process():
+    rows = report.figures({"direct": [result(9, None)], "envoy": [result(4, 2)], "a<b": [result(8, 1)]})
+    drawn = ET.fromstring(report.plot([(workload("post-64"), rows)], "here & now"))
+    bars = [e for e in drawn.iter("{http://www.w3.org/2000/svg}rect") if e.get("fill") != "white"]
+    assert [float(bar.get("width")) for bar in bars] == [210.0, 420.0]
+    assert any(e.text == "a<b" for e in drawn.iter())
+
+
+# ---------------------------------------------------------------------------------------------------- load
+
+
+def test_wrks_line_is_read_from_the_rest():
+    wrk = load.read_wrk(WRK)
+    assert (wrk.requests, wrk.seconds, wrk.p99_us) == (1000, 2.0, 900.0)
+
+
+def test_wrk_without_a_line_is_an_error_that_quotes_it():
+    with pytest.raises(BenchError, match="unable to connect"):
+        load.read_wrk("unable to connect to 127.0.0.1:1 Connection refused")
+
+
+@pytest.mark.parametrize(("refused", "errors"), [(False, 993), (True, 13)])
+def test_a_refusal_is_an_error_unless_it_is_asked_for(refused, errors):
+    assert load.errors_of(load.read_wrk(WRK), refused=refused) == errors
+
+
+def test_wrks_script_names_the_body_the_key_and_the_refusal():
+    script = load.wrk_script(workload("refuse-64"), Path("/tmp/body"))
+    assert '"/tmp/body"' in script
+    assert f"Bearer {contenders.KEY}" in script
+    assert 'wrk.headers["x-bench-refuse"]' in script
+    assert "{" not in script.replace("{body}", "").split("function done")[0]
+
+
+@pytest.mark.parametrize("row", workloads.WORKLOADS, ids=lambda row: row.name)
+def test_bodies_have_their_size_and_are_read_by_the_gateway(row):
+    body = workloads.body(row)
+    assert len(body) == row.body_bytes
+    operation, _ = DIALECTS["openai"].operation("POST", contenders.PATH.removeprefix("/openai"))
+    reading = operation.reader.read(body)
+    assert (reading.names, reading.stream) == ((row.model,), row.kind == "stream")
+
+
+def test_the_answer_is_half_a_kibibyte():
+    assert 480 <= len(contenders.ANSWER) <= 544
+
+
+# ---------------------------------------------------------------------------------------------------- contenders
+
+
+def test_our_seeds_are_what_init_takes(tmp_path):
+    file = tmp_path / "bench.toml"
+    file.write_text(contenders.seeds(directives=3, callers=2))
+    seeds = load_seeds(file, *(contenders.ROOT / "seeds" / f"{name}.toml" for name in ("catalog", "groups", "terms")))
+    document = seeds.document("bench")
+    assert sorted(seeds.callers) == ["bench", "c-0", "c-1"]
+    assert [d.state for d in document.directives.values()] == ["in_force"] * 3
+
+
+def test_configurations_name_their_ports():
+    assert "bind 127.0.0.1:11 " in contenders.haproxy_config(11, 22)
+    assert "server s 127.0.0.1:22 " in contenders.haproxy_config(11, 22)
+    envoy = json.dumps(contenders.envoy_config(11, 22))
+    assert envoy.index('"port_value": 11') < envoy.index('"port_value": 22')
+    env = contenders.gateway_env(Path("/d"), 11, 12, 22, 1)
+    assert env["PORTCULLIS_PROXY__LISTEN"] == "127.0.0.1:11"
+    assert env["PORTCULLIS_PROVIDERS__OPENAI__BASE_URL"] == "http://127.0.0.1:22/openai"
+
+
+def test_nothing_listens_beyond_loopback():
+    written = contenders.haproxy_config(1, 2) + contenders._UPSTREAM + contenders._NGINX_PROXY
+    listening = [line.strip() for line in written.splitlines() if line.strip().startswith(("bind", "listen"))]
+    assert listening
+    assert all(line.split()[1].startswith("127.0.0.1:") for line in listening)
+
+
+# ---------------------------------------------------------------------------------------------------- what runs
+
+
+def test_each_round_begins_with_another_contender():
+    assert [turns(["a", "b", "c"], number) for number in (0, 1, 3)] == [list("abc"), list("bca"), list("abc")]
+
+
+def test_only_names_workloads_and_contenders():
+    assert [row.name for row in chosen_workloads(["sse-400"], quick=True)] == ["sse-400"]
+    assert [row.name for row in chosen_workloads(["sse"], quick=True)] == ["sse-400", "sse-4000"]
+    assert {c.name for c in chosen_contenders(["haproxy"])} == {"direct", "envoy", "haproxy"}
+    assert chosen_contenders(["post-64"]) == list(contenders.CONTENDERS)
+
+
+def test_variants_of_ours_run_only_where_they_are_asked_for():
+    variants = [c for c in contenders.CONTENDERS if c.tags]
+    assert variants
+    assert not any(runs(workload("post-64"), variant) for variant in variants)
+    assert all(any(runs(row, variant) for row in workloads.WORKLOADS) for variant in variants)
+
+
+# ---------------------------------------------------------------------------------------------------- processes
+
+
+@pytest.mark.parametrize(("allowed", "cores"), [({0, 1}, (1, 0, 0)), ({2, 5, 7}, (7, 2, 5)), (range(8), (7, 0, 1))])
+def test_the_proxy_has_a_core_of_its_own(allowed, cores):
+    chosen = choose_cores(allowed)
+    assert (chosen.proxy, chosen.load, chosen.upstream) == cores
+
+
+def test_one_core_is_too_few():
+    with pytest.raises(BenchError, match="two cores"):
+        choose_cores({0})
+
+
+def test_a_cores_time_is_split_into_busy_and_idle():
+    before = core_time(1, "cpu  9 9 9 9 9 9 9 9 0 0\ncpu1 100 0 50 800 0 0 0 50 0 0\n")
+    after = core_time(1, "cpu1 200 0 100 850 0 0 0 50 0 0\n")
+    assert idle_share(before, after) == pytest.approx(50 / 200)
+
+
+def test_a_process_that_works_uses_time_and_one_that_is_gone_is_an_error():
+    assert cpu_seconds([psutil.Process().pid]) > 0
+    assert cpu_seconds([]) == 0
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    with pytest.raises(BenchError, match="has ended"):
+        cpu_seconds([gone.pid])
+
+
+def test_everything_started_is_ended_with_its_children(tmp_path):
+    command = [sys.executable, "-c",
+               "import subprocess, sys, time; subprocess.Popen(['sleep', '600']); print('up', flush=True); time.sleep(600)"]  # fmt: skip
+    core = min(psutil.Process().cpu_affinity())
+    with Processes(tmp_path) as processes:
+        process = processes.start("child", core, command)
+        while "up" not in processes.log("child"):
+            assert process.poll() is None
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        assert len(family) == 2
+    assert not any(member.is_running() and member.status() != psutil.STATUS_ZOMBIE for member in family)
+
+
+def test_a_process_that_does_not_start_is_an_error_with_what_it_said(tmp_path):
+    with Processes(tmp_path) as processes:
+        process = processes.start("broken", min(psutil.Process().cpu_affinity()), ["false"])
+        with pytest.raises(BenchError, match="broken ended with 1"):
+            processes.listening("broken", process, 1)
+
+
+def test_pinned_commands_run():
+    core = min(psutil.Process().cpu_affinity())
+    code = "import os; print(os.sched_getaffinity(0))"
+    done = subprocess.run(pinned(core, [sys.executable, "-c", code]), capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str({core})
