@@ -217,7 +217,7 @@ ACTIONS: tuple[tuple[int, Callable[[Visitor], Awaitable[str]], set[str]], ...] =
 
 @dataclass(frozen=True)
 class Worker:
-    """What one worker uses. ``uss`` is what would be free if it ended: mapped files and shared pages do not count."""
+    """What one worker uses; ``tasks`` is the most that any has. ``uss`` is what would be free if it ended: mapped files and shared pages do not count."""
 
     tasks: int
     descriptors: int
@@ -332,10 +332,7 @@ class Soak:
         return [self._look(worker, metrics) for worker in self.system.workers()], left
 
     def _look(self, process: psutil.Process, metrics: dict[str, float]) -> Worker:
-        index = process.cmdline()[process.cmdline().index("--index") + 1]
-        tasks = next(
-            (v for k, v in metrics.items() if k.startswith("portcullis_worker_tasks") and f'-{index}"' in k), 0
-        )
+        tasks = max((v for k, v in metrics.items() if k.startswith("portcullis_worker_tasks")), default=0)
         memory = process.memory_full_info()
         return Worker(int(tasks), process.num_fds(), memory.uss, memory.pss)
 
