@@ -442,6 +442,8 @@ class Exchange:
         """The provider's response begins."""
         assert self.operation is not None
         self.first_byte_at = monotonic()
+        if self._upstream is not None and self._upstream.has_sent_all():
+            self._body.close()  # a stream may take minutes, and its request is never sent again
         relay = self.relay
         if self.operation.listing is not None and status == 200:
             relay.keep_back()

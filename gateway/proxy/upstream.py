@@ -219,7 +219,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def _complete(self) -> None:
         """Hand the connection back, then let the exchange end: it may start the next one."""
         exchange, self.exchange = self.exchange, None
-        reusable = self._keep and self._is_sent()
+        reusable = self._keep and self.has_sent_all()
         self._done, self._in_head, self._body, self._head_bytes = False, True, None, 0
         if reusable:
             self.go_on()
@@ -230,7 +230,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         if exchange is not None:
             exchange.response_end()
 
-    def _is_sent(self) -> bool:
+    def has_sent_all(self) -> bool:
         """Whether the whole request has left the process, on a connection that is still open."""
         assert self.transport is not None
         return self._body is None and not self.transport.is_closing() and self.transport.get_write_buffer_size() == 0

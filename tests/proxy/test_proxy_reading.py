@@ -262,3 +262,16 @@ async def test_a_chunked_body_of_no_known_length_has_the_same_limit(open_door, c
     head = post(body=b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
     refused = await second.ask(head + b"384\r\n" + b" " * 900 + b"\r\n0\r\n\r\n")
     assert (refused.status, refused.reason) == (503, "overloaded")
+
+
+async def test_a_body_is_kept_until_its_answer_begins_and_no_longer(open_door, connect, provider, until):
+    door = await open_door()
+    client = await connect(door)
+    client.send(post(body=large()))
+    upstream = await provider.accept()
+    await upstream.message()
+    assert (door.gate.buffered.total, door.gate.buffered.spooled) == (len(large()), 1)
+    upstream.send(OK.replace(b"content-length: 2", b"content-length: 9"))
+    await until(lambda: door.gate.buffered.total == 0)
+    assert door.gate.buffered.spooled == 0
+    assert len(door.gate.in_flight) == 1
