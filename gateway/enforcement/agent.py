@@ -25,7 +25,7 @@ from gateway.enforcement.entry import Entry, read_entry
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.memory import recall, remember
 from gateway.enforcement.records import Records
-from gateway.enforcement.replica import Fenced, Gap, Gone, Renewal, Replica, State
+from gateway.enforcement.replica import Fenced, Gap, Gone, Renewal, Replica, State, write_finishing
 from gateway.enforcement.signing import ForgedError, Verifier
 from gateway.errors import describe
 from gateway.identity.directory import UNKNOWN, Unknown
@@ -323,7 +323,7 @@ class Agent:
                 renewal.nonce,
                 platform.node(),
                 self._version,
-                ",".join(map(str, renewal.finishing)),
+                write_finishing(renewal.finishing),
             ],
         )
         return answer[0].decode(), answer[1].decode()

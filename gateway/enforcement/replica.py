@@ -38,7 +38,7 @@ class Fenced(Exception):  # noqa: N818 - named as the state it leads to
 class Renewal:
     """What a renewal says. ``nonce`` ties the answer to it.
 
-    ``finishing``: the revisions that first denied something that may still finish; their receipts wait for it.
+    ``finishing``: the revisions of which one first denied something that may still finish; their receipts wait for it.
     """
 
     nonce: str
@@ -166,3 +166,20 @@ class Replica:
     def drain(self) -> None:
         """The process is leaving; the lease is kept while streams end."""
         self.state = State.DRAINING
+
+
+def write_finishing(revisions: tuple[int, ...]) -> str:
+    """Sorted revisions as a renewal says them: ``6-8,12``."""
+    runs: list[list[int]] = []
+    for rev in revisions:
+        if runs and rev == runs[-1][1] + 1:
+            runs[-1][1] = rev
+        else:
+            runs.append([rev, rev])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def reads_as_finishing(said: str, rev: int) -> bool:
+    """Whether a revision is among those that ``write_finishing`` wrote."""
+    runs = (run.partition("-") for run in said.split(",") if run)
+    return any(int(first) <= rev <= int(last or first) for first, _, last in runs)

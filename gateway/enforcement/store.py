@@ -111,6 +111,18 @@ class Store:
         stored = await self.redis.xrange(self.keys.log, min=f"{rev}-0", max=f"{rev}-0")
         return read_entry(stored[0][1][b"entry"], self.signer) if stored else None
 
+    async def documents(self, first: int, last: int) -> list[Document]:
+        """The different documents of a run of revisions, both ends included.
+
+        Raises:
+            ForgedError: the log or the documents no longer reach back that far.
+        """
+        stored = await self.redis.xrange(self.keys.log, min=f"{first}-0", max=f"{last}-0")
+        entries = [read_entry(fields[b"entry"], self.signer) for _, fields in stored]
+        if len(entries) != last - first + 1:
+            raise ForgedError(f"the log does not have revisions {first} to {last}")
+        return [(await self.records.document(sha256))[0] for sha256 in dict.fromkeys(entry.doc for entry in entries)]
+
     async def commit(
         self,
         base: Current,

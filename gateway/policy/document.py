@@ -44,7 +44,10 @@ Pattern = Annotated[str, AfterValidator(_pattern)]
 RouteName = Annotated[str, AfterValidator(_route_name)]
 Text = Annotated[str, StringConstraints(max_length=2000, strip_whitespace=True)]
 Url = Annotated[str, StringConstraints(max_length=2000, pattern=r"^https?://[^\s<>\"]+$")]
-Seconds = Annotated[float, Field(ge=1.0, le=3600.0)]
+LONGEST_STALE = 3600.0
+"""Seconds that a lease can last at the most, whatever a policy says."""
+
+Seconds = Annotated[float, Field(ge=1.0, le=LONGEST_STALE)]
 
 
 class Part(BaseModel):
@@ -235,6 +238,12 @@ class Document(Part):
                 other = owner.setdefault((provider, name), model_id)
                 if other != model_id:
                     raise ValueError(f"models.{model_id}: {name!r} at {provider} already means {other!r}")
+
+    @property
+    def longest_stale(self) -> float:
+        """Seconds of the longest lease under this policy."""
+        ages = self.max_stale
+        return max(ages.default, ages.controlled, *map(self.max_stale_of, self.models.values()))
 
     def max_stale_of(self, model: Model) -> float:
         """Seconds this model may be served without news."""

@@ -134,7 +134,8 @@ class Gate:
         self._loop = asyncio.get_running_loop()
         self._request_prefix = f"req_{secrets.token_hex(6)}"
         self._requests = 0
-        self._finishing: dict[Exchange, int] = {}
+        self._finishing: dict[Exchange, tuple[int, int]] = {}
+        self._newest = (0, 0)
 
     # ------------------------------------------------------------------ what a step asks
 
@@ -281,6 +282,7 @@ class Gate:
     def apply(self, snapshot: Snapshot, callers: Iterable[str] | Literal["all"], fresh: Fresh) -> None:
         """Put a revision into force."""
         named = None if callers == "all" else set(callers)
+        self._newest = (min(self.revision + 1, snapshot.revision), snapshot.revision)
         self.snapshot = snapshot
         self.directory.evict(callers)
         for model in snapshot.offline:  # born at zero, so that the first refusal shows as an increase
@@ -327,9 +329,12 @@ class Gate:
         return exchange.end_user.stands(exchange.caller, self.snapshot.document.orgs)
 
     def _finish_by(self, exchange: Exchange, moment: float) -> None:
-        """Let a denied request go on for a while; the replica says ``draining`` until it is gone."""
+        """Let a denied request go on for a while; the replica says ``draining`` until it is gone.
+
+        Which of several revisions that came at once denied it first is not known: the receipts of all wait for it.
+        """
         exchange.finish_by = min(moment, exchange.finish_by or moment)
-        self._finishing.setdefault(exchange, self.revision)
+        self._finishing.setdefault(exchange, self._newest)
         self._tell_finishing()
 
     def _may_go_on(self, exchange: Exchange) -> None:
@@ -339,7 +344,8 @@ class Gate:
 
     def _tell_finishing(self) -> None:
         self.replica.draining = len(self._finishing)
-        self.replica.finishing = tuple(sorted(set(self._finishing.values())))
+        runs = set(self._finishing.values())
+        self.replica.finishing = tuple(sorted({rev for first, last in runs for rev in range(first, last + 1)}))
 
     def sever_overdue(self) -> None:
         """Sever whatever the lease no longer covers."""
