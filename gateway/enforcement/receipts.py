@@ -6,6 +6,7 @@ granted before it has run out. With no replica at all there is nothing to prove:
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -17,9 +18,12 @@ from redis.exceptions import RedisError
 from gateway import tasks
 from gateway.enforcement import lease, scripts
 from gateway.enforcement.connection import FEED_BLOCK_MS, Client
+from gateway.enforcement.entry import Position
+from gateway.enforcement.orphans import Orphans
+from gateway.enforcement.replica import reads_as_finishing
 from gateway.enforcement.signing import ForgedError
-from gateway.enforcement.store import Committed, Store
-from gateway.policy.document import canonical
+from gateway.enforcement.store import Committed, Current, NotInitialisedError, Store
+from gateway.policy.document import LONGEST_STALE, Document, canonical
 
 POLL_SECONDS = 0.25
 """How often the list of replicas is read anew while a receipt is open, in case the feed of acks is broken."""
@@ -66,7 +70,7 @@ class Member:
             self.applied = True
             self.streams_cut = max(0, said["streams_cut"] - self.cut_before)
             self.draining = said["draining"]
-            if str(rev) not in said.get("finishing", "").split(","):
+            if not reads_as_finishing(said.get("finishing", ""), rev):
                 self.state, self.ms = "acked", ms
 
     def view(self) -> dict[str, Any]:
@@ -91,6 +95,7 @@ class Receipt:
     hold: str | None
     members: dict[str, Member]
     deadline: float
+    reaches_back: bool = True
     basis: Basis | None = None
     elapsed_ms: float = 0.0
     done: asyncio.Event = field(default_factory=asyncio.Event)
@@ -160,14 +165,21 @@ class Receipts:
         self._feed = feed
         self._open: dict[int, Receipt] = {}
         self._leave = store.redis.register_script(scripts.LEAVE)
+        self._record_once = store.redis.register_script(scripts.RECORD)
         self._tasks: list[asyncio.Task[Any]] = []
         self._heard = asyncio.Event()
         self._watched: dict[str, tuple[bytes, float]] = {}
+        self._orphans = Orphans(store)
+        self._reached: dict[int, tuple[Position, float]] = {}
         self._durations: list[tuple[Basis, float]] = []
 
     def start(self) -> None:
         """Begin to listen."""
-        self._tasks = [tasks.spawn(self._listen(), "receipts-acks"), tasks.spawn(self._prune(), "receipts-prune")]
+        self._tasks = [
+            tasks.spawn(self._listen(), "receipts-acks"),
+            tasks.spawn(self._every_second(self._prune_once), "receipts-prune"),
+            tasks.spawn(self._every_second(self._complete_orphans), "receipts-orphans"),
+        ]
 
     async def stop(self) -> None:
         """Listen no more."""
@@ -175,16 +187,20 @@ class Receipts:
 
     def open(self, committed: Committed, models: list[str], hold: str | None = None) -> Receipt:
         """Begin to prove a revision, once; it goes on whether or not anybody waits."""
-        if (known := self._open.get(committed.entry.rev)) is not None:
-            return known
+        known = self._open.get(committed.entry.rev)
+        if known is not None and known.committed.entry.hash == committed.entry.hash:
+            return known  # by the hash: after a loss another revision may have the same number
         receipt = Receipt(
             gateway=committed.current.document.gateway,
             committed=committed,
             models=models,
             hold=hold,
             members={name: Member(name, said["streams_cut"]) for name, said in committed.members.items()},
-            deadline=lease.wait_until(committed.at, _longest_denied(committed, models)),
+            deadline=lease.wait_until(committed.at, LONGEST_STALE),
+            reaches_back=_oldest(committed) < committed.entry.rev - 1 or committed.previous.rev >= committed.entry.rev,
         )
+        if not receipt.reaches_back:
+            receipt.deadline = lease.wait_until(committed.at, _longest_denied(committed, models))
         self._open[receipt.revision] = receipt
         tasks.spawn(self._prove(receipt), f"receipt-{receipt.revision}")
         return receipt
@@ -209,6 +225,8 @@ class Receipts:
                 receipt.close(Basis.NO_REPLICAS, lease.now())
             while receipt.basis is None:
                 heard = self._heard
+                if receipt.reaches_back:
+                    await self._reach_back(receipt)
                 await self._refresh(receipt)
                 await self._conclude(receipt)
                 if receipt.basis is None:
@@ -218,7 +236,25 @@ class Receipts:
             await self._record(receipt)
             receipt.done.set()
         finally:
-            self._open.pop(receipt.revision, None)
+            if self._open.get(receipt.revision) is receipt:
+                del self._open[receipt.revision]
+
+    async def _reach_back(self, receipt: Receipt) -> None:
+        """Find out how long leases may last: a member that missed revisions may hold one of an earlier one's length.
+
+        Until that is known, as long as a lease can be at all.
+        """
+        committed = receipt.committed
+        try:
+            between = await self._store.documents(_oldest(committed), committed.entry.rev - 1)
+        except (RedisError, OSError, TimeoutError):
+            return
+        except (ForgedError, ValueError):
+            between = None  # some are no longer there
+        receipt.reaches_back = False
+        if between is not None:
+            longest = _longest_denied(committed, receipt.models, between)
+            receipt.deadline = lease.wait_until(committed.at, longest)
 
     async def _conclude(self, receipt: Receipt) -> None:
         """Close it if it is known: by all acks, or by the end of all leases from before.
@@ -271,10 +307,7 @@ class Receipts:
         keys = self._store.keys
         sealed = self._store.signer.seal("receipt", str(receipt.revision), view)
         try:
-            async with self._store.redis.pipeline(transaction=True) as pipe:
-                pipe.xadd(keys.evidence, {"kind": "receipt", "sealed": sealed})
-                pipe.hset(keys.receipts, str(receipt.revision), view)
-                await pipe.execute()
+            await self._record_once(keys=[keys.receipts, keys.evidence], args=[receipt.revision, view, sealed])
         except (RedisError, OSError, TimeoutError) as error:
             _log.error("receipt_not_stored", revision=receipt.revision, error=str(error))
 
@@ -297,20 +330,27 @@ class Receipts:
                 last = None
                 await asyncio.sleep(0.2)
 
-    # ------------------------------------------------------------------ ghosts
+    # ------------------------------------------------------------------ orphans, ghosts
 
-    async def _prune(self) -> None:
-        """Close members that have not renewed for as long as a lease can last: by Friday they are gone."""
+    async def _every_second(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Whatever Redis is or says now, a second later it may be better."""
         while True:
             await asyncio.sleep(1.0)
             try:
-                await self._prune_once()
-            except (RedisError, OSError, TimeoutError, ValueError) as error:
-                _log.debug("prune_failed", error=str(error))
+                await work()
+            except (RedisError, OSError, TimeoutError, ValueError, NotInitialisedError, ForgedError) as error:
+                _log.debug("not_now", error=str(error))
+
+    async def _complete_orphans(self) -> None:
+        """Prove what another control process committed and did not live to prove."""
+        for committed, models in await self._orphans.due(set(self._open)):
+            _log.warning("receipt_taken_over", revision=committed.entry.rev)
+            self.open(committed, models)
 
     async def _prune_once(self) -> None:
+        """Close members that have not renewed for as long as a lease can last: by Friday they are gone."""
         stored: dict[bytes, bytes] = await self._store.redis.hgetall(self._store.keys.replicas)
-        longest = (await self._store.current()).snapshot.longest_stale
+        current = await self._store.current()
         now = lease.now()
         watched = {}
         for raw, value in stored.items():
@@ -318,20 +358,48 @@ class Receipts:
             seen, since = self._watched.get(member, (b"", now))
             watched[member] = (value, since if seen == value else now)
             since = watched[member][1]
-            if orjson.loads(value).get("left"):
+            said = orjson.loads(value)
+            if said.get("left"):
                 if now - since > TOMBSTONE_SECONDS:
                     await self._store.redis.hdel(self._store.keys.replicas, member)
-            elif now > lease.wait_until(since, longest):
+            elif now > lease.wait_until(since, await self._longest_since(said["rev"], current)):
                 await self._leave(keys=[self._store.keys.replicas, self._store.keys.acks], args=[member, value])
                 _log.warning("replica_expired", replica=member)
         self._watched = watched
 
+    async def _longest_since(self, rev: int, current: Current) -> float:
+        """The longest lease of a member that last said it stands at ``rev``: it may have applied what came then."""
+        if rev >= current.rev:
+            return current.snapshot.longest_stale
+        if self._reached.get(rev, (None, 0.0))[0] != current.position:
+            try:
+                between = await self._store.documents(rev, current.rev)
+                longest = max((document.longest_stale for document in between), default=LONGEST_STALE)
+            except (ForgedError, ValueError):
+                longest = LONGEST_STALE
+            self._reached = {known: found for known, found in self._reached.items() if found[0] == current.position}
+            self._reached[rev] = (current.position, longest)
+        return self._reached[rev][1]
 
-def _longest_denied(committed: Committed, models: list[str]) -> float:
-    """The longest lease that a replica may still hold on a model that the revision denies, before it or after."""
-    snapshots = (committed.previous.snapshot, committed.current.snapshot)
+
+def _oldest(committed: Committed) -> int:
+    """The oldest revision that a listed replica may still stand at."""
+    return min((said["rev"] for said in committed.members.values()), default=committed.entry.rev)
+
+
+def _longest_denied(committed: Committed, models: list[str], between: Sequence[Document] = ()) -> float:
+    """The longest lease that a replica may still hold on a model that the revision denies, before it or after.
+
+    ``between``: the documents of revisions that some replica may still stand at.
+    """
+    documents = (committed.previous.document, committed.current.document, *between)
     denied = {*models, *committed.current.snapshot.offline}
-    known = [snapshot.max_stale[model] for snapshot in snapshots for model in denied if model in snapshot.max_stale]
-    return (
-        max(known) if models and known else max(snapshot.longest_stale for snapshot in snapshots)
-    )  # no models: a caller lost any of them
+    known = [
+        document.max_stale_of(document.models[model])
+        for document in documents
+        for model in denied
+        if model in document.models
+    ]
+    if models and known:
+        return max(known)
+    return max(document.longest_stale for document in documents)  # no models: a caller lost any of them

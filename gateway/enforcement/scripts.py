@@ -92,3 +92,14 @@ redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(last))
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', '10000', '*', 'member', ARGV[1], 'left', '1')
 return 1
 """
+
+RECORD = """
+-- KEYS: receipts evidence   ARGV: rev view sealed
+-- A revision has one receipt, whoever completes it; a lost one makes way for the next of its number.
+if redis.replicate_commands then redis.replicate_commands() end
+local was = redis.call('HGET', KEYS[1], ARGV[1])
+if was and cjson.decode(was).basis ~= 'lost' then return 0 end
+redis.call('XADD', KEYS[2], '*', 'kind', 'receipt', 'sealed', ARGV[3])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1
+"""
