@@ -368,7 +368,7 @@ class Receipts:
         self._watched = watched
 
     async def _longest_since(self, rev: int, current: Current) -> float:
-        """The longest lease of a member that said last that it stands at ``rev``: it may have applied what followed."""
+        """The longest lease of a member that last said it stands at ``rev``: it may have applied what came then."""
         if rev >= current.rev:
             return current.snapshot.longest_stale
         if self._reached.get(rev, (None, 0.0))[0] != current.position:

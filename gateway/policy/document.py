@@ -242,9 +242,8 @@ class Document(Part):
     @property
     def longest_stale(self) -> float:
         """Seconds of the longest lease under this policy."""
-        return max(
-            self.max_stale.default, self.max_stale.controlled, *map(self.max_stale_of, self.models.values()), 0.0
-        )
+        ages = self.max_stale
+        return max(ages.default, ages.controlled, *map(self.max_stale_of, self.models.values()))
 
     def max_stale_of(self, model: Model) -> float:
         """Seconds this model may be served without news."""

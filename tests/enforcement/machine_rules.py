@@ -53,6 +53,7 @@ class Gateway(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if self.world is not None:
+            self.totals["steps"] += self.world.steps
             self.totals["writes judged"] += self.world.judge.writes
             self.totals["revisions"] += len(self.world.judge.nodes)
             for basis, count in self.world.judge.bases.items():
@@ -60,7 +61,7 @@ class Gateway(RuleBasedStateMachine):
             self.world.finish()
 
     def _step(self) -> World:
-        self.totals["steps"] += 1
+        self.totals["rules"] += 1
         assert self.world is not None
         return self.world
 
@@ -191,6 +192,87 @@ class Gateway(RuleBasedStateMachine):
         else:
             world.caller("alice", "US")
 
+    @precondition(lambda self: {"weather", "policy"} <= self.mix)
+    @rule(machine=machines, model=models, on_its_way=st.booleans())
+    def a_kill_right_after_a_renewal(self, machine: str, model: str, on_its_way: bool) -> None:
+        """The worker hears nothing of it. The commit may have been on its way for a while."""
+        world = self._step()
+        world.online(model)
+        world.advance(0.5)
+        for one in world.replicas:
+            world.request(one, "bob", model)
+        world.advance(0.2)
+        known = len(world.judge.nodes)
+        if on_its_way:
+            world.offline(model)
+            world.run(0.0022)  # it has read what it edits
+            world.weather(world.control().proc.name, "crawling")
+        world.until_renewed(machine)
+        world.weather(machine, "cut")
+        if not on_its_way:
+            world.offline(model)
+        world.until_committed(known)
+        world.weather(world.control().proc.name, "fair")
+        for _ in range(3):
+            world.advance(2.0)
+        world.lines.weather.clear()
+
+    @precondition(lambda self: {"weather", "policy", "max_stale"} <= self.mix)
+    @rule(machine=machines, model=models, seconds=st.sampled_from((0.3, 2.0, 5.0)))
+    def leases_get_shorter_while_a_worker_is_cut_off(self, machine: str, model: str, seconds: float) -> None:
+        world = self._step()
+        world.online(model)
+        world.advance(0.3)
+        world.max_stale(9.0)
+        world.advance(1.5)
+        for one in world.replicas:
+            world.request(one, "bob", model)
+        world.advance(0.2)
+        world.weather(machine, "cut")
+        world.max_stale(1.0)
+        world.advance(seconds)
+        world.offline(model)
+        world.advance(2.0)
+
+    @family("policy")
+    @rule(machine=machines, model=models, thinks=st.booleans(), grace=st.sampled_from((0.0, 3.0)), gap=st.booleans())
+    def a_kill_while_somebody_is_slow(self, machine: str, model: str, thinks: bool, grace: float, gap: bool) -> None:
+        """The model, or the client."""
+        world = self._step()
+        world.online(model)
+        world.advance(0.2)
+        world.request(machine, "bob", model, thinks=thinks, stalled=not thinks)
+        world.advance(0.2)
+        if not thinks:
+            self.answers_end(machine)
+        if gap and "weather" in self.mix:
+            world.weather(machine, "cut")
+        world.offline(model, grace)
+        if gap:  # both may come at once
+            world.offline(model, grace)
+            world.advance(0.3)
+            world.lines.weather.clear()
+            world.advance(0.9)
+        world.advance(0.4)
+        self.models_answer()
+        self.clients_take(machine)
+        self.answers_end(machine)
+
+    @family("callers")
+    @rule(machine=machines, model=models, kind=st.sampled_from(("fair", "slow")), gap=st.sampled_from((0.0, 0.05, 0.3)))
+    def a_caller_is_cut_off_while_it_is_looked_up(self, machine: str, model: str, kind: str, gap: float) -> None:
+        world = self._step()
+        world.caller("alice", "US")
+        world.advance(0.6)
+        if "weather" in self.mix:
+            world.weather(machine, kind)
+        world.request(machine, "alice", model)
+        world.run(gap)
+        world.caller("alice", None)
+        world.advance(1.0)
+        world.request(machine, "alice", model)
+        world.advance(0.6)
+
     # ---------------------------------------------------------------- processes
 
     @family("pauses")
@@ -216,6 +298,38 @@ class Gateway(RuleBasedStateMachine):
     @rule(machine=machines)
     def a_worker_leaves(self, machine: str) -> None:
         self._step().leave(machine)
+
+    @precondition(lambda self: {"crashes", "pauses", "policy"} <= self.mix)
+    @rule(machine=machines, model=models)
+    def a_worker_starts_again_while_the_former_sleeps(self, machine: str, model: str) -> None:
+        world = self._step()
+        world.online(model)
+        world.advance(1.2)
+        world.request(machine, "bob", model)
+        world.advance(0.1)
+        world.pause(machine)
+        world.restart(machine)
+        world.advance(0.6)
+        world.offline(model)
+        world.advance(0.5)
+        world.go_on()
+        world.advance(0.2)
+
+    @precondition(lambda self: {"crashes", "lineages", "policy"} <= self.mix)
+    @rule(machine=machines, model=models, buried=st.booleans())
+    def a_worker_starts_again_on_a_redis_that_fell_back(self, machine: str, model: str, buried: bool) -> None:
+        world = self._step()
+        world.online(model)
+        world.advance(0.6)
+        world.save()
+        world.offline(model)
+        world.advance(0.6)
+        world.fall_back(world.saved[-1])
+        world.crash(machine, buried=buried)
+        world.restart(machine)
+        world.advance(1.2)
+        world.request(machine, "bob", model)
+        world.advance(0.4)
 
     @family("control")
     @rule()

@@ -9,6 +9,7 @@ is a violation.
 import json
 import logging
 import re
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ class QuickSigner(Signer):
         self.verify = lru_cache(maxsize=4096)(self.verify)  # type: ignore[method-assign]
 
 
+SILENT, _SILENT_END = socket.socketpair()
 SIGNER = QuickSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 PROVIDER = {"dialect": "openai", "base_url": "http://127.0.0.1:9/v1", "api_key": "sk-provider"}
 SETTINGS = Settings(state_dir=Path("/nowhere"), providers={"openai": PROVIDER})
@@ -164,7 +166,6 @@ class Judge:
         self.writes = 0
         self.bases: dict[str, int] = {}
         self._snapshots: dict[bytes, Document] = {}
-        server.on_script = self.executed
 
     # ---------------------------------------------------------------- what Redis did
 
@@ -295,6 +296,7 @@ class Transport:
         self.world, self.proc, self.protocol, self.direction = world, proc, protocol, direction
         self.stalled = False
         self.reading = True
+        self.lost = False
         self._closing = False
         self._buffer = b""
         self._high = 64 * 1024
@@ -315,6 +317,8 @@ class Transport:
         if data:
             self.world.look(data, self.direction)
             self.on_data(data)
+        if self._closing:
+            self._end()
 
     def get_write_buffer_size(self) -> int:
         return len(self._buffer)
@@ -322,8 +326,9 @@ class Transport:
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._high = high or 0
 
-    def get_extra_info(self, name: str) -> None:
-        return None
+    def get_extra_info(self, name: str) -> socket.socket | None:
+        """A socket on which nothing ever arrives."""
+        return SILENT if name == "socket" else None
 
     def is_closing(self) -> bool:
         return self._closing
@@ -341,8 +346,10 @@ class Transport:
         """Half-closed."""
 
     def close(self) -> None:
-        """Close; what waits is still sent, as a real transport would."""
-        self._end()
+        """Close, once what waits is sent."""
+        self._closing = True
+        if not self._buffer:
+            self._end()
 
     def abort(self) -> None:
         """Close at once."""
@@ -350,8 +357,9 @@ class Transport:
         self._end()
 
     def _end(self) -> None:
-        if not self._closing:
-            self._closing = True
+        self._closing = True
+        if not self.lost:
+            self.lost = True
             self.world.loop.within(self.proc, self.protocol.connection_lost, None)
 
 
@@ -421,6 +429,8 @@ class ReplicaProc:
         self.agent = Agent(f"{self.machine}-0", Path(f"/{self.machine}"), SIGNER, KEYS, commands, feed, "0")
         self.directory = Directory(self._load)
         self.gate = Gate(SETTINGS, self.agent.replica, self.directory, None)
+        for provider in self.gate.providers.values():
+            provider.pool._dialler.open = self._dial  # type: ignore[method-assign]
         self.gate.swept = self.agent.swept
         self._observe(self.agent.replica)
         self.agent.start(self.gate)
@@ -479,6 +489,11 @@ class ReplicaProc:
 
         self.world.loop.within(self.proc, accept)
 
+    async def _dial(self, factory: Callable[[], Any]) -> Any:
+        """What names, addresses and TLS come to in the end."""
+        _, protocol = await self.world.loop.create_connection(factory)
+        return protocol
+
     async def connect(self, factory: Callable[[], Any]) -> tuple[Any, Any]:
         """A connection to the provider."""
         protocol = factory()
@@ -489,7 +504,7 @@ class ReplicaProc:
 
     def speak(self) -> None:
         """Every provider that has something to say says it."""
-        self.clients = [client for client in self.clients if not client.is_closing()]
+        self.clients = [client for client in self.clients if not client.lost]
         self.providers = [provider for provider in self.providers if not provider.transport.is_closing()]
         for provider in self.providers:
             provider.speak()
@@ -592,6 +607,13 @@ class Saved:
     renewals: int
 
 
+ACTIONS = (
+    "advance", "request", "crash", "restart", "leave", "pause", "go_on", "weather", "crash_control", "change", "save",
+    "fall_back", "restart_redis", "restore",
+)  # fmt: skip
+"""What is done to a world: each is a step."""
+
+
 class World:
     """Machines, lines, Redis, clients, providers, and the judge."""
 
@@ -600,6 +622,7 @@ class World:
         self.loop = VirtualLoop()
         self.server = FakeServer()
         self.judge = Judge(self.server)
+        self.server.on_script = lambda *done: self._guarded(self.judge.executed, *done)
         self.lines = Lines(self.loop, self.server, self.random)
         self.disks: dict[str, Remembered] = {}
         self.requests: dict[int, Request] = {}
@@ -607,6 +630,9 @@ class World:
         self.saved: list[Saved] = []
         self.zombies: list[ReplicaProc] = []
         self.replicas: dict[str, ReplicaProc] = {}
+        self.steps = 0
+        for name in ACTIONS:
+            setattr(self, name, self._counted(getattr(self, name)))
         self._numbers = 0
         self._rates = rates
         self._problems: list[BaseException] = []
@@ -619,6 +645,13 @@ class World:
         with self.loop.running():
             self.replicas |= {f"r{n}": ReplicaProc(self, f"r{n}", self.rate()) for n in range(machines)}
         self.run(0.3)
+
+    def _counted(self, action: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.steps += 1
+            return action(*args, **kwargs)
+
+        return counted
 
     def _begin(self) -> None:
         store = self.controls[0].store
@@ -717,6 +750,21 @@ class World:
             self.loop.settle()
             self.check()
 
+    def until_renewed(self, machine: str) -> None:
+        """Until a worker has just got a lease, or does not get one."""
+        before = self.replicas[machine].lease
+        for _ in range(300):
+            if self.replicas[machine].lease != before:
+                return
+            self.run(0.005)
+
+    def until_committed(self, known: int) -> None:
+        """Until there are more revisions than were known, or something went wrong."""
+        for _ in range(400):
+            if len(self.judge.nodes) > known:
+                return
+            self.run(0.005)
+
     def check(self) -> None:
         """Whether the claim held, and nothing died."""
         if self._problems:
@@ -744,7 +792,7 @@ class World:
         says = f"~{mark}~ {'think' if thinks else ''}"
         body = json.dumps({"model": model, "stream": True, "messages": [{"role": "user", "content": says}]}).encode()
         head = (
-            "POST /openai/v1/chat/completions HTTP/1.1\r\nhost: g\r\nconnection: close\r\n"
+            "POST /openai/v1/chat/completions HTTP/1.1\r\nhost: g\r\n"
             f"authorization: Bearer pc-{caller}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         with self.loop.running():

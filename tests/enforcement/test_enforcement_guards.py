@@ -81,11 +81,11 @@ def one_incarnation_for_ever() -> Patch:
 
 
 def no_contiguity() -> Patch:
-    return mock.patch.object(agent, "_contiguous", lambda *_: None)
+    return replaced(agent, "_contiguous", lambda _, *__: None)
 
 
 def no_fence() -> Patch:
-    return mock.patch.object(Replica, "check_jump", lambda *_: None)
+    return replaced(Replica, "check_jump", lambda _, *__: None)
 
 
 def no_memory() -> Patch:
@@ -98,7 +98,7 @@ def _forgetful(real: Any, self: Agent, *args: Any) -> None:
 
 
 def no_deadline_before_a_write() -> Patch:
-    return mock.patch.object(Exchange, "may_write", lambda _: True)
+    return replaced(Exchange, "may_write", lambda _, *__: True)
 
 
 def registered_when_the_answer_begins() -> Patch:
@@ -107,13 +107,13 @@ def registered_when_the_answer_begins() -> Patch:
         real(self, *args)
 
     return both(
-        mock.patch.object(Exchange, "_register", lambda _: None),
+        replaced(Exchange, "_register", lambda _, *__: None),
         replaced(Exchange, "response_head", response_head),
     )
 
 
 def no_sweep() -> Patch:
-    return mock.patch.object(Gate, "_judge", lambda *_: None)
+    return replaced(Gate, "_judge", lambda _, *__: None)
 
 
 def no_look_at_what_waits_for_slow_clients() -> Patch:
@@ -158,7 +158,7 @@ def history_is_not_looked_at() -> Patch:
 
 
 def what_may_finish_is_not_waited_for() -> Patch:
-    return mock.patch.object(receipts, "reads_as_finishing", lambda *_: False)
+    return replaced(receipts, "reads_as_finishing", lambda _, *__: False)
 
 
 def only_the_newest_revision_waits_for_what_may_finish() -> Patch:
@@ -170,7 +170,7 @@ def only_the_newest_revision_waits_for_what_may_finish() -> Patch:
 
 
 def leases_are_as_long_as_the_last_two_revisions_say() -> Patch:
-    return mock.patch.object(receipts, "_oldest", lambda committed: committed.entry.rev)
+    return replaced(receipts, "_oldest", lambda _, committed: committed.entry.rev)
 
 
 def ghosts_are_as_old_as_the_last_revision_says() -> Patch:

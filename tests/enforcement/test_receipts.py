@@ -435,3 +435,124 @@ async def test_stopping_leaves_no_task(begun, feed):
     await made.stop()
     assert all(task.done() for task in running)
     await tasks.cancel(*running)
+
+
+# ---------------------------------------------------------------- what the state machine found
+
+
+async def test_a_lease_of_a_missed_revision_is_waited_out(store, feed):
+    """The replica stands at revision 1, under leases of 60 seconds; revision 2 made them short, 3 closes a model."""
+    await store.init(document(max_stale={"default": 60}), Edit(), actor="me")
+    await FakeMember(store, "a").renew()
+    base = await store.current()
+    await store.commit(
+        base, base.document.edited(max_stale={"default": 5, "controlled": 5}), actor="op", action="edit", subject="x"
+    )
+    committed = await offline(store)
+    made = Receipts(store, feed)
+    receipt = made.open(committed, MODELS)
+    assert receipt.deadline >= lease.wait_until(committed.at, 60.0)
+    await made._reach_back(receipt)
+    assert receipt.deadline == lease.wait_until(committed.at, 60.0)
+    await FakeMember(store, "a").renew()
+    assert (await proven(receipt))["basis"] == "all_acked"
+
+
+async def test_where_the_log_does_not_reach_back_the_longest_lease_is_waited_out(store, feed, keys, redis):
+    await store.init(document(), Edit(), actor="me")
+    await FakeMember(store, "a").renew()
+    await offline(store)
+    committed = await offline(store)
+    await redis.xtrim(keys.log, maxlen=1, approximate=False)
+    made = Receipts(store, feed)
+    receipt = made.open(committed, MODELS)
+    await made._reach_back(receipt)
+    assert receipt.deadline == lease.wait_until(committed.at, 3600.0)
+    await FakeMember(store, "a").renew()
+    await proven(receipt)
+
+
+async def test_a_ghost_under_an_older_longer_lease_stays_listed_for_that_long(store, feed, clock):
+    await store.init(document(max_stale={"default": 60}), Edit(), actor="me")
+    ghost = FakeMember(store, "ghost")
+    await ghost.renew()
+    base = await store.current()
+    await store.commit(base, base.document.edited(max_stale={"default": 5}), actor="op", action="edit", subject="x")
+    made = Receipts(store, feed)
+    await made._prune_once()
+    clock.ahead = 30.0
+    await made._prune_once()
+    assert "left" not in (await store.members())[ghost.name]
+    clock.ahead = 61.0
+    await made._prune_once()
+    assert (await store.members())[ghost.name]["left"]
+
+
+async def test_what_is_done_every_second_outlives_an_empty_redis(begun, following, redis, monkeypatch, until):
+    original, pauses = asyncio.sleep, []
+
+    async def short(seconds: float) -> None:
+        pauses.append(seconds)
+        await original(0.001)
+
+    await redis.flushall()
+    monkeypatch.setattr(asyncio, "sleep", short)
+    made = Receipts(begun, following._feed)
+    made.start()
+    await until(lambda: len(pauses) > 20)
+    assert not any(task.done() for task in made._tasks)
+    await made.stop()
+
+
+async def test_another_revision_of_the_same_number_has_its_own_receipt(begun, following):
+    member = FakeMember(begun, "a")
+    await member.renew()
+    committed = await offline(begun)
+    first = following.open(committed, MODELS)
+    other = dataclasses.replace(committed, entry=dataclasses.replace(committed.entry, actor="another history"))
+    second = following.open(other, MODELS)
+    assert second is not first
+    await member.renew()
+    assert (await proven(first))["basis"] == "all_acked"
+
+
+# ---------------------------------------------------------------- receipts of control processes that died
+
+
+async def test_another_control_process_completes_a_receipt(begun, following, clock, redis, keys):
+    member = FakeMember(begun, "a")
+    await member.renew()
+    await offline(begun)
+    await following._complete_orphans()
+    assert following._open == {}
+    await member.renew()
+    clock.ahead = 15.0
+    await following._complete_orphans()
+    assert following._open == {}, "whoever committed it may still prove it"
+    clock.ahead = 21.0
+    await following._complete_orphans()
+    view = await proven(following._open[2])
+    assert (view["basis"], view["models"], states(view)) == ("all_acked", MODELS, {"a": "acked"})
+    assert (await following.get(2))["enforced"]
+    await following._complete_orphans()
+    assert following._open == {}
+    assert await redis.xlen(keys.evidence) == 1
+
+
+async def test_time_counts_from_when_it_was_first_missed(begun, following, clock):
+    """The silent replica's lease may be as young as the commit; the other process saw it later."""
+    await FakeMember(begun, "silent").renew()
+    await offline(begun)
+    clock.ahead = 1000.0
+    await following._complete_orphans()
+    assert following._open == {}
+    clock.ahead = 1021.0
+    await following._complete_orphans()
+    assert (await proven(following._open[2]))["basis"] == "lease_expiry"
+
+
+async def test_only_one_receipt_is_kept(begun, feed):
+    committed = await offline(begun)
+    for _ in range(2):
+        await proven(Receipts(begun, feed).open(committed, MODELS))
+    assert await begun.redis.xlen(begun.keys.evidence) == 1

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.enforcement.entry import Entry, Position
 from gateway.enforcement.lease import serve_until
-from gateway.enforcement.replica import Fenced, Gap, Gone, Replica, State
+from gateway.enforcement.replica import Fenced, Gap, Gone, Replica, State, reads_as_finishing, write_finishing
 
 D = 15.0
 
@@ -247,3 +247,12 @@ def test_who_leaves_keeps_the_lease_while_streams_end():
     assert (made.state, made.may_serve(102.0, D)) == (State.DRAINING, True)
     made.applied(position(6))
     assert made.state is State.DRAINING
+
+
+@pytest.mark.parametrize(
+    ("revisions", "said"),
+    [((), ""), ((2,), "2"), ((2, 3), "2-3"), ((2, 4), "2,4"), ((2, 3, 4, 9, 12, 13), "2-4,9,12-13")],
+)
+def test_revisions_that_wait_for_what_may_finish_are_said_in_runs(revisions, said):
+    assert write_finishing(revisions) == said
+    assert [rev for rev in range(20) if reads_as_finishing(said, rev)] == list(revisions)

@@ -402,3 +402,14 @@ async def test_what_waits_for_a_connection_may_not_finish_what_it_never_began(
     really_connect(waiting.pop())
     assert (await client.message()).reason == "model_offline"
     assert door.replica.draining == 0
+
+
+async def test_of_revisions_that_came_at_once_all_wait_for_what_may_finish(client, provider, door):
+    """The feed may bring several; only the last is applied, and which of them denied first is not known."""
+    upstream = await streaming(client, provider)
+    door.revision += 2  # two more, of which this replica applies only what the third makes of them
+    door.close_models("gpt-5.4", in_flight={"let_finish": 60})
+    assert door.replica.finishing == (2, 3, 4)
+    upstream.send(b"0\r\n\r\n")
+    assert await client.chunk() == b""
+    assert door.replica.finishing == ()
