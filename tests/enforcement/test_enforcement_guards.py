@@ -28,7 +28,7 @@ from gateway.identity.directory import Directory
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.gate import Gate
 
-EXAMPLES = 60
+EXAMPLES = 400
 Patch = AbstractContextManager[Any]
 
 
