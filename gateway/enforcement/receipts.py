@@ -6,7 +6,7 @@ granted before it has run out. With no replica at all there is nothing to prove:
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -23,7 +23,7 @@ from gateway.enforcement.orphans import Orphans
 from gateway.enforcement.replica import reads_as_finishing
 from gateway.enforcement.signing import ForgedError
 from gateway.enforcement.store import Committed, Current, NotInitialisedError, Store
-from gateway.policy.document import LONGEST_STALE, Document, canonical
+from gateway.policy.document import LONGEST_STALE, canonical
 
 POLL_SECONDS = 0.25
 """How often the list of replicas is read anew while a receipt is open, in case the feed of acks is broken."""
@@ -240,9 +240,10 @@ class Receipts:
                 del self._open[receipt.revision]
 
     async def _reach_back(self, receipt: Receipt) -> None:
-        """Find out how long leases may last: a member that missed revisions may hold one of an earlier one's length.
+        """Find out how long leases may last: a member that missed earlier revisions, too, may hold any of theirs.
 
-        Until that is known, as long as a lease can be at all.
+        What those denied (a caller that one of them named, say) this one denies as well, whatever else it is about.
+        Until it is known, as long as a lease can be at all.
         """
         committed = receipt.committed
         try:
@@ -253,8 +254,8 @@ class Receipts:
             between = None  # some are no longer there
         receipt.reaches_back = False
         if between is not None:
-            longest = _longest_denied(committed, receipt.models, between)
-            receipt.deadline = lease.wait_until(committed.at, longest)
+            documents = (committed.previous.document, committed.current.document, *between)
+            receipt.deadline = lease.wait_until(committed.at, max(document.longest_stale for document in documents))
 
     async def _conclude(self, receipt: Receipt) -> None:
         """Close it if it is known: by all acks, or by the end of all leases from before.
@@ -387,12 +388,9 @@ def _oldest(committed: Committed) -> int:
     return min((said["rev"] for said in committed.members.values()), default=committed.entry.rev)
 
 
-def _longest_denied(committed: Committed, models: list[str], between: Sequence[Document] = ()) -> float:
-    """The longest lease that a replica may still hold on a model that the revision denies, before it or after.
-
-    ``between``: the documents of revisions that some replica may still stand at.
-    """
-    documents = (committed.previous.document, committed.current.document, *between)
+def _longest_denied(committed: Committed, models: list[str]) -> float:
+    """The longest lease that a replica may still hold on a model that the revision denies, before it or after."""
+    documents = (committed.previous.document, committed.current.document)
     denied = {*models, *committed.current.snapshot.offline}
     known = [
         document.max_stale_of(document.models[model])
