@@ -9,6 +9,7 @@ FIXTURES = (authority, connect, open_door, pair, provider)
 """They take the place of those in ``conftest``, in this module."""
 
 PLAIN_ONLY = {
+    "test_uploads_take_turns_with_one_full_read_each": "its clients are sockets that speak no TLS",
     "test_too_many_connections_are_closed_at_once": "there is no handshake: in test_proxy_tls",
     "test_a_client_that_half_closes_has_left": "asyncio's TLS has no half-close for the test's client to make",
     "test_a_last_answer_survives_what_the_client_sends_behind_it": "a TLS client answers the end with its own, at once",
