@@ -205,9 +205,9 @@ class System:
     # -------------------------------------------------------------- processes
 
     def workers(self) -> list[psutil.Process]:
-        """Our data-plane processes, oldest first."""
+        """Our data-plane processes that run, oldest first."""
         children = psutil.Process(self.processes["gateway"].pid).children()
-        return sorted((c for c in children if "gateway.proxy.worker" in c.cmdline()), key=lambda c: c.create_time())
+        return sorted(filter(_is_worker, children), key=lambda child: child.create_time())
 
     def kill(self, name: str) -> None:
         process = self.processes.pop(name)
@@ -227,6 +227,13 @@ class System:
         for name in list(self.processes):
             self.kill(name)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "gateway.proxy.worker" in process.cmdline()
+    except psutil.NoSuchProcess:  # a zombie, too: it has ended while we look
+        return False
 
 
 def new_system(**settings: str) -> System:
