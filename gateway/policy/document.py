@@ -150,12 +150,20 @@ class Directive(Part):
 
 
 class Attestation(Part):
-    """An organisation's statement about all its users: which terms are true, or false, of every one of them."""
+    """An organisation's statement about all its users: which terms are true, or false, of every one of them.
+
+    ``over`` is set by the commit that its end gets.
+    """
 
     terms: dict[Identifier, bool] = Field(min_length=1, max_length=100)
     signer: Text
     evidence: Text
     expires: AwareDatetime
+    over: bool = False
+
+    def holds_at(self, moment: datetime) -> bool:
+        """Whether it still counts."""
+        return not self.over and self.expires > moment
 
 
 class EndUsers(StrEnum):

@@ -64,7 +64,7 @@ class Snapshot:
         self._attested = {
             org_id: MappingProxyType(org.attestation.terms)
             for org_id, org in document.orgs.items()
-            if org.end_users is EndUsers.ATTESTED and org.attestation is not None and org.attestation.expires > self._at
+            if org.end_users is EndUsers.ATTESTED and org.attestation is not None and org.attestation.holds_at(self._at)
         }
         self.next_boundary = self._next_boundary()
         self._memo: dict[Any, Decision] = {}

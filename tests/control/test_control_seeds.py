@@ -1,7 +1,5 @@
 """Seeds: the catalog that comes along, the demo's people, and the first revision."""
 
-from datetime import UTC, datetime
-
 import pytest
 from control_harness import EVERYONE
 
@@ -138,21 +136,22 @@ def test_who_of_the_demo_is_a_us_person(caller, truth):
     assert person.evaluate(subject) is truth
 
 
-def test_no_foreigner_reaches_the_model_that_an_order_keeps_for_us_persons():
+@pytest.mark.parametrize("model", ["claude-fable-5", "claude-mythos-5"])
+def test_under_the_seeded_order_no_foreigner_reaches_the_model(model):
     """By enumeration of everybody whom the seeds' policy can tell apart, the term as the seeds define it."""
-    document = load(*(SEEDS / f"{name}.toml" for name in ("catalog", "groups", "terms", "demo"))).document("g")
-    stamp = {"by": "op", "at": datetime(2026, 6, 12, tzinfo=UTC)}
-    order = {"authority": "Commerce", "reference": "BIS-2026-0612", **stamp}
-    who = {"not": {"term": "us-person"}}
-    directive = {"models": ["family:fable"], "who": who, "order": "o-1", "state": "in_force", **stamp}
-    snapshot = Snapshot(document.edited(orders={"o-1": order}, directives={"d-1": directive}), 2)
-    found = reach(snapshot, "claude-fable-5")
+    files = [SEEDS / f"{name}.toml" for name in ("catalog", "groups", "terms", "demo", "orders/us-persons-only")]
+    snapshot = Snapshot(load(*files).document("g"), 1)
+    found = reach(snapshot, model)
     assert found.permitted
     for profile in found.permitted:
         known = (profile.nationality, profile.permanent_residence, profile.legal_status)
         said = zip(known, ("US", "US", "us-protected-individual"), strict=True)
         assert any(values is not None and value in values for values, value in said)
     assert found.profiles > len(found.permitted)
+
+
+def test_the_seeded_order_is_in_force_only_where_it_is_asked_for():
+    assert not load(*sorted(SEEDS.glob("*.toml"))).directives
 
 
 def test_a_seed_may_hold_directives_and_what_they_need(tmp_path):

@@ -6,12 +6,14 @@ import re
 import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 
 import anthropic
 import pytest
 from issuing import AUDIENCE, ISSUER, Key, KeyServer, claims, segment, unsigned
 from raw import Raw, ask
 from system import System, new_system
+from system import until as system_until
 
 MESSAGES = [{"role": "user", "content": "Tell me a story."}]
 KEY, ACME = Key("k1"), Key("acme-1", "Ed25519")
@@ -173,9 +175,9 @@ LATER = 5.0
 
 ENDS = {
     # what ends                        how            why the stream is cut   what is asked afterwards gets
+    "an attestation expires":         ("by schedule", "attribute_unknown",    "attribute_unknown"),
     "a token expires":                ("by itself",   "attribute_unknown",    "unauthenticated"),
     "what is known expires":          ("by itself",   "attribute_unknown",    "attribute_unknown"),
-    "an attestation expires":         ("by itself",   "attribute_unknown",    "attribute_unknown"),
     "a nationality is corrected":     ("by a commit", "restricted",           "restricted"),
     "a key is revoked":               ("by a commit", "unauthenticated",      "unauthenticated"),
     "a caller is deleted":            ("by a commit", "unauthenticated",      "unauthenticated"),
@@ -227,6 +229,12 @@ class Stream:
 
     async def refused(self):
         return (await send(self.system, *self.asked, model=self.model)).header("portcullis-reason")
+
+
+async def proven(system, revision):
+    """The receipt of a revision, once there is one that is closed."""
+    answer = await system.ask_admin("GET", f"/api/v1/receipts/{revision}")
+    return answer.json if answer.status == 200 and answer.json["basis"] else None
 
 
 async def test_what_ends_is_enforced_on_the_streams_it_is_about_and_on_no_others(guarded):
@@ -287,6 +295,10 @@ async def test_what_ends_is_enforced_on_the_streams_it_is_about_and_on_no_others
             ended = streams.pop(name)
             await ended.cut(reason)
             assert await ended.refused() == afterwards, name
+            if how == "by schedule":  # replicas have denied by their own clocks; this is the proof
+                at += 1
+                receipt = await system_until(partial(proven, guarded, at), "a receipt")
+                assert (receipt["enforced"], receipt["basis"]) == (True, "all_acked"), name
             assert (await guarded.ask_admin("GET", "/api/v1/models")).json["revision"] == at, name
             going = [*others, *(left for left_name, left in streams.items() if ENDS[left_name][0] == "by a commit")]
             assert not any(each.task.done() for each in going), name
