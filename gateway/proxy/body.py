@@ -55,6 +55,18 @@ class Buffered:
             return False
         return kept == self.total or kept + size <= SHARE * free  # alone, or within its share
 
+    def move(self, owner: str, other: str, size: int) -> None:
+        """Count what is kept for one owner for another. No more is kept than was: only the other's limit is asked.
+
+        Raises:
+            NoRoomError: that one would keep too much; nothing was moved.
+        """
+        if self._of.get(other, 0) + size > self.limits.buffered_bytes_per_caller:
+            raise NoRoomError
+        self.give(owner, size)
+        self.total += size
+        self._of[other] = self._of.get(other, 0) + size
+
     def give(self, owner: str, size: int) -> None:
         """Count some less; an owner of none is forgotten."""
         if size:
@@ -113,17 +125,9 @@ class Body:
         Raises:
             NoRoomError: that one keeps too much already.
         """
-        if not self.size:
-            self.owner = owner
-        elif owner != self.owner:
-            self._buffered.give(self.owner, self.size)
-            self.owner, before = owner, self.owner
-            try:
-                self._buffered.take(owner, self.size)
-            except NoRoomError:
-                self.owner = before
-                self._buffered.take(before, self.size)
-                raise
+        if self.size and owner != self.owner:
+            self._buffered.move(self.owner, owner, self.size)
+        self.owner = owner
 
     def spool(self) -> IO[bytes]:
         """Put it into a file that has no name, so that nothing of it outlives the process.

@@ -154,3 +154,30 @@ def test_a_file_is_closed_with_its_body(buffered):
     assert buffered.spooled == 1
     body.close()
     assert (buffered.spooled, len(list(Path("/proc/self/fd").iterdir()))) == (0, before)
+
+
+def test_a_body_that_finds_no_room_with_its_caller_stays_counted_however_full_the_worker_is(buffered):
+    """What is given back might not be taken again: others may have come meanwhile."""
+    bodies = [filled(buffered, 50, owner="a credential") for _ in range(2)]
+    filled(buffered, 100)
+    assert not buffered.has_room("a credential", 1)
+    late = bodies[0]
+    with pytest.raises(NoRoomError):
+        filled_up(buffered, late)
+    assert (buffered.total, dict(buffered._of)) == (200, {"a credential": 100, "alice": 100})
+    for body in bodies:
+        body.close()
+    assert dict(buffered._of) == {"alice": 100}
+
+
+def filled_up(buffered, body: Body) -> None:
+    """A caller of whom so much is kept that another 50 are too many."""
+    buffered.limits = buffered.limits.model_copy(update={"buffered_bytes_per_caller": 149})
+    body.belongs_to("alice")
+
+
+def test_a_body_moves_to_its_caller_though_the_worker_is_full(buffered):
+    body = filled(buffered, 100, owner="a credential")
+    filled(buffered, 100)
+    body.belongs_to("bob")
+    assert (buffered.total, dict(buffered._of)) == (200, {"bob": 100, "alice": 100})

@@ -172,60 +172,53 @@ async def test_others_are_served_while_a_large_body_is_read(open_door, connect, 
     assert json.loads((await other.message()).body)["x"].startswith("y")  # on the connection that is free again
 
 
-async def test_a_kill_while_a_large_body_is_read_refuses_it(open_door, connect, provider, until):
+@pytest.fixture
+async def stalled(open_door, connect, until):
+    """A gate whose reading process is stopped while it has a client's large body; what ends the stop."""
     door = await open_door()
     await door.gate.reading._start()
     os.kill(door.gate.reading._process.pid, signal.SIGSTOP)
     client = await connect(door)
     client.send(post(body=large()))
     await until(door.gate.reading._turn.locked)
+    return door, client, lambda how=signal.SIGCONT: os.kill(door.gate.reading._process.pid, how)
+
+
+async def test_a_kill_while_a_large_body_is_read_refuses_it(stalled, provider):
+    door, client, go_on = stalled
     door.close_models("gpt-5.4")
-    os.kill(door.gate.reading._process.pid, signal.SIGCONT)
+    go_on()
     assert (await client.message()).reason == "model_offline"
     assert provider.connections == 0
 
 
-async def test_a_reader_that_dies_refuses_the_body(open_door, connect, provider, until):
-    door = await open_door()
-    await door.gate.reading._start()
-    os.kill(door.gate.reading._process.pid, signal.SIGSTOP)
-    client = await connect(door)
-    client.send(post(body=large()))
-    await until(door.gate.reading._turn.locked)
-    os.kill(door.gate.reading._process.pid, signal.SIGKILL)
+async def test_a_reader_that_dies_refuses_the_body(stalled, provider):
+    door, client, go_on = stalled
+    go_on(signal.SIGKILL)
     assert (await client.message()).status == 500
     assert (provider.connections, door.counts["portcullis_internal_errors_total"]) == (0, 1)
 
 
-async def test_a_client_that_leaves_while_its_body_is_read_leaves_nothing(open_door, connect, provider, until):
-    door = await open_door()
-    await door.gate.reading._start()
-    os.kill(door.gate.reading._process.pid, signal.SIGSTOP)
-    client = await connect(door)
-    client.send(post(body=large()))
-    await until(door.gate.reading._turn.locked)
+async def test_a_client_that_leaves_while_its_body_is_read_leaves_nothing(stalled, provider, until):
+    door, client, go_on = stalled
     client.reset()
     await until(lambda: not door.gate.connections)
-    os.kill(door.gate.reading._process.pid, signal.SIGCONT)
+    go_on()
     await until(lambda: not door.gate.reading._turn.locked())
     assert (door.gate.buffered.total, door.gate.buffered.spooled, provider.connections) == (0, 0, 0)
 
 
 async def test_a_client_that_leaves_while_its_body_waits_for_its_turn_leaves_nothing(
-    open_door, connect, provider, until, caplog
+    stalled, connect, provider, until, caplog
 ):
-    door = await open_door()
-    await door.gate.reading._start()
-    os.kill(door.gate.reading._process.pid, signal.SIGSTOP)
-    first, second = await connect(door), await connect(door)
-    first.send(post(body=large()))
-    await until(door.gate.reading._turn.locked)
+    door, first, go_on = stalled
+    second = await connect(door)
     second.send(post(body=large()))
     await until(lambda: door.gate.buffered.spooled == 2)
     await until(lambda: door.gate.reading._turn._round)
     second.reset()
     await until(lambda: len(door.gate.connections) == 1)
-    os.kill(door.gate.reading._process.pid, signal.SIGCONT)
+    go_on()
     upstream = await provider.accept()
     await upstream.message()
     upstream.send(OK)

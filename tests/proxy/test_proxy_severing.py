@@ -150,8 +150,10 @@ async def test_what_still_waits_to_be_sent_is_thrown_away_though_it_is_whole(ope
     upstream.send(STREAM + chunked(event))
     await until(lambda: any(exchange.relay.bytes_out == len(event) for exchange in door.gate.in_flight))
     (connection,) = door.gate.connections
+    assert connection.transport.get_write_buffer_size() > 1_000_000
     assert not connection.nothing_buffered()
     door.close_models("gpt-5.4")
+    assert connection.transport.is_closing()
     assert await client.is_reset()
 
 
