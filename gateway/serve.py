@@ -81,6 +81,7 @@ class ControlProcess:
         self._background: list[asyncio.Task[Any]] = []
         self._burials: set[asyncio.Task[Any]] = set()
         self._terminal = _terminal()
+        self._served = False
         self._signals = 0
         self._stop = asyncio.Event()
 
@@ -90,6 +91,15 @@ class ControlProcess:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        runner = self._admin_runner()
+        try:
+            await self._start(runner, started)
+            await self._stop.wait()
+        finally:  # also of what had begun when a later step could not: no worker, no server outlives this process
+            await self._leave(runner)
+
+    async def _start(self, runner: web.AppRunner, started: Callable[[Running], Any] | None) -> None:
+        """Everything in its order; the workers last, when nothing else can stop the start."""
         if self._redis is not None:
             await self._redis.start()
             self._background.append(tasks.spawn(self._redis.watch(), "redis-watch"))
@@ -98,15 +108,12 @@ class ControlProcess:
         self._background.append(tasks.spawn(Scheduler(self.store, self._receipts).run(), "scheduler"))
         if self._tls is not None:
             self._background.append(tasks.spawn(keep_current([self._tls]), "certificates"))
+        admin = await self._serve_admin(runner)
         self._supervisor.start()
-        runner, admin = await self._serve_admin()
-        try:
-            await self._until_ready(admin)
-            if started is not None and not self._stop.is_set():
-                started(Running(self._supervisor.listen, admin, self._supervisor, self.store, self._stop))
-            await self._stop.wait()
-        finally:
-            await self._leave(runner)
+        self._served = True
+        await self._until_ready(admin)
+        if started is not None and not self._stop.is_set():
+            started(Running(self._supervisor.listen, admin, self._supervisor, self.store, self._stop))
 
     async def _inspect_redis(self) -> None:
         """Look at what the server promises. One that does not answer now is looked at when it does.
@@ -149,7 +156,7 @@ class ControlProcess:
         if not self._stop.is_set():
             _log.info("ready", proxy=self._supervisor.listen, admin=admin)
 
-    async def _serve_admin(self) -> tuple[web.AppRunner, str]:
+    def _admin_runner(self) -> web.AppRunner:
         context = Context(
             settings=self._settings,
             store=self.store,
@@ -161,7 +168,14 @@ class ControlProcess:
             traffic=self._traffic,
             refusal=self._supervisor.refusal,
         )
-        runner = web.AppRunner(build(context), access_log=None, shutdown_timeout=1.0)
+        return web.AppRunner(build(context), access_log=None, shutdown_timeout=1.0)
+
+    async def _serve_admin(self, runner: web.AppRunner) -> str:
+        """Open the admin listener; gives where it is.
+
+        Raises:
+            StartError: its address cannot be had.
+        """
         await runner.setup()
         host, _, port = self._settings.admin.listen.rpartition(":")
         secure = None if self._tls is None else following(self._tls)
@@ -171,7 +185,7 @@ class ControlProcess:
         except OSError as error:
             raise StartError(f"admin.listen {self._settings.admin.listen}: {error.strerror}") from None
         bound = runner.addresses[0]
-        return runner, f"{bound[0]}:{bound[1]}"
+        return f"{bound[0]}:{bound[1]}"
 
     async def _leave(self, runner: web.AppRunner) -> None:
         await self._supervisor.stop()
@@ -180,8 +194,8 @@ class ControlProcess:
         await self._receipts.stop()
         await runner.cleanup()
         await tasks.cancel(*self._background)
-        if self._redis is not None:
-            await self._redis.stop()
+        if self._redis is not None and (self._redis.started or self._served):
+            await self._redis.stop()  # but not another gateway's, that was found running
         await self._commands.aclose()
         await self._feed.aclose()
 

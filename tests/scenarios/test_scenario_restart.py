@@ -1,9 +1,11 @@
 """Workers that are replaced, killed, stopped or orphaned under load: what is lost, and what is not."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import socket
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ import anthropic
 import psutil
 import pytest
 from raw import Raw, ask, request
-from system import System, new_system, until
+from system import ROOT, System, new_system, until
 
 BODY = {"model": "claude-opus-4-5", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
 PATH = "/anthropic/v1/messages"
@@ -272,3 +274,42 @@ async def test_a_kill_cuts_what_a_leaving_gateway_still_streams(configured):
     assert await asyncio.to_thread(gateway.wait, 10) == 0
     system.processes.pop("gateway")
     print(f"\nkilled while leaving: enforced after {receipt['elapsed_ms']} ms")
+
+
+async def test_a_start_that_fails_leaves_nothing_running(fresh_system):
+    """The admin listener's port is taken, which is found out when Redis runs."""
+    system = fresh_system
+    system.start_simulator()
+    system.env["PORTCULLIS_REDIS__URL"] = "embedded"
+    system.run("init", "--seeds", str(ROOT / "seeds"))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        system.env["PORTCULLIS_ADMIN__LISTEN"] = f"127.0.0.1:{other.getsockname()[1]}"
+        said = system.run("serve", code=1)
+    assert "admin.listen" in said
+    assert "in use" in said
+    assert running_under(system.env["PORTCULLIS_STATE_DIR"]) == []
+
+
+async def test_a_second_start_that_fails_leaves_the_first_ones_redis_alone(fresh_system):
+    system = fresh_system
+    system.start_simulator()
+    system.env["PORTCULLIS_REDIS__URL"] = "embedded"
+    system.run("init", "--seeds", str(ROOT / "seeds"))
+    system.start_gateway()
+    before = sorted(running_under(system.env["PORTCULLIS_STATE_DIR"]))
+    system.env["PORTCULLIS_ADMIN__LISTEN"] = urlsplit(system.admin).netloc
+    assert "in use" in system.run("serve", code=1)
+    assert sorted(running_under(system.env["PORTCULLIS_STATE_DIR"])) == before
+    assert (await system.offline("claude-opus-4-5"))["enforced"]
+
+
+def running_under(state_dir: str) -> list[str]:
+    """The command lines of processes that have this state directory."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("PORTCULLIS_STATE_DIR") == state_dir:
+                found.append(" ".join(process.cmdline()))
+    return found
