@@ -111,6 +111,9 @@ class Agent:
     async def leave(self) -> None:
         """Say that this replica serves nothing any more. Only after the listener is closed and streams are gone."""
         await tasks.cancel(*self._tasks, self._boundary)
+        if self.replica.position is not None and self.replica.state is not State.FENCED:
+            with contextlib.suppress(RedisError, OSError, TimeoutError, Gap, Gone, Fenced):
+                await self._renew()  # a revision that cut its last stream may be why it can leave: that is to be told
         for timer in (self._timer, self._boundary_timer):
             if timer is not None:
                 timer.cancel()

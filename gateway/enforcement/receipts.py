@@ -65,6 +65,7 @@ class Member:
         if self.settled:
             return
         if said.get("left"):
+            self.streams_cut = max(self.streams_cut, said.get("streams_cut", 0) - self.cut_before)
             self.state, self.ms = "left", ms
         elif said["rev"] >= rev:
             self.applied = True

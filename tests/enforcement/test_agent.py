@@ -623,6 +623,15 @@ async def test_who_leaves_serves_nothing_and_says_so(begun, make, until):
     assert (await commit(begun, "gpt-5.4")).members == {}
 
 
+async def test_who_leaves_tells_what_it_cut_last(begun, make, until):
+    """The last stream that a revision cuts may be what a leaving replica waited for."""
+    agent = make()
+    await until(agent.ready.is_set)
+    agent.replica.streams_cut += 1
+    await agent.leave()
+    assert (await begun.members())[agent.member]["streams_cut"] == 1
+
+
 async def test_leaving_does_not_wait_for_redis(begun, make, monkeypatch, until):
     agent = make()
     await until(agent.ready.is_set)

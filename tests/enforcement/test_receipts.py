@@ -421,6 +421,13 @@ def test_what_was_cut_before_does_not_count():
     assert member.streams_cut == 2
 
 
+@pytest.mark.parametrize(("said", "cut"), [({"streams_cut": 12}, 2), ({"streams_cut": 10}, 0), ({}, 0)])
+def test_what_was_cut_last_counts_of_one_that_left(said, cut):
+    member = Member("a:1", cut_before=10)
+    member.hear(2, {"left": True, **said}, 1.0)
+    assert (member.state, member.streams_cut) == ("left", cut)
+
+
 def test_the_first_word_counts():
     member = Member("a:1", cut_before=0)
     member.hear(2, {"rev": 2, "swept": 2, "streams_cut": 1, "draining": 0}, 1.0)
