@@ -276,32 +276,31 @@ async def test_a_kill_cuts_what_a_leaving_gateway_still_streams(configured):
     print(f"\nkilled while leaving: enforced after {receipt['elapsed_ms']} ms")
 
 
-async def test_a_start_that_fails_leaves_nothing_running(fresh_system):
+async def test_a_start_that_fails_leaves_nothing_running_and_another_gateway_alone(fresh_system):
     """The admin listener's port is taken, which is found out when Redis runs."""
     system = fresh_system
     system.start_simulator()
+    listen, state = system.env["PORTCULLIS_ADMIN__LISTEN"], system.env["PORTCULLIS_STATE_DIR"]
     system.env["PORTCULLIS_REDIS__URL"] = "embedded"
     system.run("init", "--seeds", str(ROOT / "seeds"))
+
+    def start_in_vain(admin: str) -> None:
+        system.env["PORTCULLIS_ADMIN__LISTEN"] = admin
+        said = system.run("serve", code=1)
+        assert "admin.listen" in said
+        assert "in use" in said
+
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        system.env["PORTCULLIS_ADMIN__LISTEN"] = f"127.0.0.1:{other.getsockname()[1]}"
-        said = system.run("serve", code=1)
-    assert "admin.listen" in said
-    assert "in use" in said
-    assert running_under(system.env["PORTCULLIS_STATE_DIR"]) == []
+        start_in_vain(f"127.0.0.1:{other.getsockname()[1]}")
+    assert running_under(state) == []
 
-
-async def test_a_second_start_that_fails_leaves_the_first_ones_redis_alone(fresh_system):
-    system = fresh_system
-    system.start_simulator()
-    system.env["PORTCULLIS_REDIS__URL"] = "embedded"
-    system.run("init", "--seeds", str(ROOT / "seeds"))
+    system.env["PORTCULLIS_ADMIN__LISTEN"] = listen
     system.start_gateway()
-    before = sorted(running_under(system.env["PORTCULLIS_STATE_DIR"]))
-    system.env["PORTCULLIS_ADMIN__LISTEN"] = urlsplit(system.admin).netloc
-    assert "in use" in system.run("serve", code=1)
-    assert sorted(running_under(system.env["PORTCULLIS_STATE_DIR"])) == before
+    before = sorted(running_under(state))
+    start_in_vain(urlsplit(system.admin).netloc)
+    assert sorted(running_under(state)) == before, "its Redis, too"
     assert (await system.offline("claude-opus-4-5"))["enforced"]
 
 
