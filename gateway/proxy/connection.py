@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 
+from gateway.identity.keys import MAX_CREDENTIAL
 from gateway.policy.decision import Deny, Reason
-from gateway.proxy.exchange import Exchange, Stage
+from gateway.proxy.exchange import EVERY_PLACE, Exchange, Stage
 from gateway.proxy.head import Head, Refused, malformed, read_head, read_length
 from gateway.proxy.upstream import reset
 from gateway.proxy.wire import own_response
@@ -29,6 +30,10 @@ DRAIN_BYTES = 1024 * 1024
 nginx's lingering_close has the same purpose; closing with unread bytes would reset the answer away.
 """
 DRAIN_SECONDS = 2.0
+
+CREDENTIALS = {name for name, _ in EVERY_PLACE} | {b"portcullis-key", b"portcullis-on-behalf-of"}
+LONGEST_NAME = max(len(name) for name in CREDENTIALS) + 1
+"""With the colon."""
 
 FULL_READ = 256_000
 """What uvloop reads at once (UV_STREAM_RECV_BUF_SIZE). After a full read libuv reads on, up to 32 times."""
@@ -62,6 +67,8 @@ class ClientConnection(asyncio.Protocol):
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._length: bytes | None = None
+        self._line = b""
+        self._line_bytes = 0
         self._last: tuple[tuple[bytes, bytes, str, list[tuple[bytes, bytes]]], bytes | None, Head] | None = None
         self._pieces: list[bytes] = []
         self._body_due = 0.0
@@ -158,8 +165,25 @@ class ClientConnection(asyncio.Protocol):
             self._break(malformed("The request is not valid HTTP/1.1.").deny)
         else:
             self._pass_on_body()
+            if self._in_head:
+                self._note_line(data)
             self._after_read()
         return None
+
+    def _note_line(self, data: bytes) -> None:
+        """Keep how the header begins that is still coming in, and how much of it has come."""
+        start = data.rfind(b"\n") + 1
+        if start:
+            self._line, self._line_bytes = b"", 0
+        self._line = (self._line + data[start : start + LONGEST_NAME])[:LONGEST_NAME]
+        self._line_bytes += len(data) - start
+
+    def _head_too_large(self) -> Refused:
+        """A credential over its own limit is not valid, however large it is; anything else is a large head."""
+        coming = self._line.partition(b":")[0].lower() if self._line_bytes > MAX_CREDENTIAL else b""
+        if coming in CREDENTIALS or any(n in CREDENTIALS and len(v) > MAX_CREDENTIAL for n, v in self._headers):
+            return Refused(Deny(Reason.UNAUTHENTICATED, self.gate.revision, message="The credential is too long."))
+        return malformed("The request's head is too large.", 431)
 
     def _resume_body(self, exchange: Exchange) -> None:
         """Have a new parser read the body that llhttp skips after a head with Upgrade."""
@@ -173,7 +197,7 @@ class ClientConnection(asyncio.Protocol):
         """Set the deadline that fits, and refuse a head that outgrew its limit."""
         if self._in_head or (self._reading is None and not self._exchanges):
             if self._head_bytes > self.gate.limits.head_bytes:
-                self._break(malformed("The request's head is too large.", 431).deny)
+                self._break(self._head_too_large().deny)
         elif self._reading is not None:
             self._delay(min(self.gate.timeouts.body, self._body_due - self.gate.now()))
             if self._head_bytes > self.gate.limits.head_bytes:
@@ -234,7 +258,7 @@ class ClientConnection(asyncio.Protocol):
             return self._last[2], read_length(length)
         size = len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers)
         if size > self.gate.limits.head_bytes:
-            raise malformed("The request's head is too large.", 431)
+            raise self._head_too_large()
         headers = self._headers if length is None else [*self._headers, (b"content-length", length)]
         head = read_head(*said[:3], headers, keep_alive=parser.should_keep_alive())
         self._last = (said, length, head)

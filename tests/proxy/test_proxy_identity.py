@@ -150,9 +150,40 @@ async def test_attacks_get_401_and_nothing_goes_upstream(door, client, provider,
     assert line["caller"] is None
 
 
-async def test_a_mebibyte_is_not_even_read(client, provider):
-    client.send(post(key="eyJ" + "x" * 2**20))
-    assert (await client.message()).status == 431
+NO_TOKEN = "eyJ" + "x" * 2**20
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        post(key=NO_TOKEN),
+        post(key=NO_TOKEN[:40_000]),  # one read brings all of it
+        post(headers=(f"Portcullis-Key: {NO_TOKEN}",)),
+        post(headers=(f"PORTCULLIS-ON-BEHALF-OF: {NO_TOKEN}",)),
+    ],
+    ids=["a mebibyte", "all of it at once", "another place", "an end user"],
+)
+async def test_a_credential_beyond_its_limit_is_not_valid_and_not_even_read(client, provider, request_):
+    client.send(request_)
+    refused = await client.message()
+    assert (refused.status, refused.reason) == (401, "unauthenticated")
+    assert (provider.connections, "xxx" in str(refused.json)) == (0, False)
+
+
+async def test_a_credential_in_pieces_is_measured_as_a_whole(client, provider, until, door):
+    head, _, rest = post(key=NO_TOKEN).partition(b"Authorization: Bearer ")
+    for piece in (head + b"Author", b"ization: Bea", b"rer " + rest[:100]):
+        client.send(piece)
+        await asyncio.sleep(0)  # each may be read by itself
+    client.send(rest[100:])
+    assert (await client.message()).status == 401
+
+
+@pytest.mark.parametrize("name", ["X-Authorization", "Authorizatio", "Cookie"])
+async def test_another_header_that_is_as_long_makes_the_head_too_large(client, provider, name):
+    client.send(post(headers=(f"{name}: {NO_TOKEN}",)))
+    refused = await client.message()
+    assert (refused.status, refused.reason) == (431, "malformed")
     assert provider.connections == 0
 
 
