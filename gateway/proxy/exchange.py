@@ -18,7 +18,7 @@ From ``register`` on the exchange can be *severed*: when a new revision denies i
 from enum import StrEnum
 from math import inf
 from time import monotonic, time
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from gateway import tasks
 from gateway.dialects import DIALECTS
@@ -328,20 +328,22 @@ class Exchange:
             raise malformed(str(error), error.status) from None
         except HeavyBodyError:
             pass
-        tasks.spawn(self._read_elsewhere(), "read-body")
+        try:
+            file = self._body.spool()  # now: a body that is closed before the task begins must not be opened anew
+        except NoRoomError:
+            raise self.gate.no_room() from None
+        tasks.spawn(self._read_elsewhere(file), "read-body")
         return False
 
-    async def _read_elsewhere(self) -> None:
+    async def _read_elsewhere(self, file: IO[bytes]) -> None:
         """Have a large body read by the process beside this one. If that fails, nobody knows what it would invoke."""
         assert self.operation is not None
         try:
-            self._reading = await self.gate.reading.read(self.operation.reader, self._body.spool(), self._body.owner)
+            self._reading = await self.gate.reading.read(self.operation.reader, file, self._body.owner)
         except AbandonedError:
             return
         except MalformedBodyError as error:
             self.refuse(malformed(str(error), error.status).deny)
-        except NoRoomError:
-            self.refuse(self.gate.no_room().deny)
         except ReadingFailedError as error:
             self.gate.failed(error)
             self.refuse(Deny(Reason.INTERNAL, self.gate.revision))

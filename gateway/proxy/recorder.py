@@ -5,6 +5,8 @@ from collections.abc import Callable
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Protocol
 
+import orjson
+
 from gateway.observability.metrics import Counters
 from gateway.observability.traffic import Traffic
 from gateway.policy.decision import Deny, Permit, Reason
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from gateway.proxy.exchange import Exchange
 
 KEEP_REFUSALS = 10_000
-"""Refusals that a worker can still explain by their request's id: some 10 MB."""
+"""Refusals that a worker can still explain by their request's id: some 6 MB."""
 
 POLICY_REASONS = frozenset(
     (Reason.MODEL_OFFLINE, Reason.RESTRICTED, Reason.ATTRIBUTE_UNKNOWN, Reason.MODEL_UNRESOLVED, Reason.UNKNOWN_MODEL)
@@ -34,7 +36,7 @@ class Recorder:
     def __init__(self, log: Lines | None, snapshot: Callable[[], Snapshot | None], *, log_permits: bool) -> None:
         self.counters = Counters()
         self.traffic = Traffic()
-        self.refusals: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._refusals: OrderedDict[str, bytes] = OrderedDict()
         self.log = log
         self._log_permits = log_permits
         self._snapshot = snapshot
@@ -96,9 +98,15 @@ class Recorder:
 
     def _keep_refusal(self, line: dict[str, Any]) -> None:
         """Remember why, for whoever asks by the request's id; the oldest are forgotten."""
-        self.refusals[line["request_id"]] = line
-        if len(self.refusals) > KEEP_REFUSALS:
-            self.refusals.popitem(last=False)
+        self._refusals[line["request_id"]] = orjson.dumps(line)  # as text it takes a third of the memory
+        if len(self._refusals) > KEEP_REFUSALS:
+            self._refusals.popitem(last=False)
+
+    def refusal(self, request_id: str) -> dict[str, Any] | None:
+        """Why a request was refused, if that is still remembered."""
+        line = self._refusals.get(request_id)
+        found: dict[str, Any] | None = None if line is None else orjson.loads(line)
+        return found
 
     def _write(self, line: dict[str, Any]) -> None:
         if self.log is not None and (self._log_permits or line["decision"] == "deny"):

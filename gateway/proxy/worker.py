@@ -236,7 +236,7 @@ class Worker:
             case "metrics":
                 return self._samples()
             case "refusal":
-                return self._gate.recorder.refusals.get(message["request_id"])
+                return self._gate.recorder.refusal(message["request_id"])
             case _:
                 return self._told(message)
 

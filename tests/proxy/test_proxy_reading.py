@@ -11,7 +11,7 @@ from proxy_harness import OK, post
 
 from gateway.dialects.openai import OPENAI
 from gateway.dialects.selectors import MalformedBodyError
-from gateway.proxy import reading
+from gateway.proxy import exchange, reading
 from gateway.proxy.reading import AbandonedError, ReadingFailedError, ReadingProcess
 
 FOUND = OPENAI.operation("POST", "/v1/chat/completions")
@@ -268,3 +268,24 @@ async def test_a_body_is_kept_until_its_answer_begins_and_no_longer(open_door, c
     await until(lambda: door.gate.buffered.total == 0)
     assert door.gate.buffered.spooled == 0
     assert len(door.gate.in_flight) == 1
+
+
+async def test_a_client_that_leaves_before_its_body_is_handed_over_leaves_no_file(
+    open_door, connect, until, monkeypatch
+):
+    """A dense body is small enough to be in memory; it must not go to disk when nobody waits for it any more."""
+    door = await open_door()
+    spawn, left = exchange.tasks.spawn, []
+
+    def spawn_too_late(work, name, **options):
+        if name == "read-body":
+            (connection,) = door.gate.connections
+            left.append(connection._begun)
+            connection._begun.client_gone()
+        return spawn(work, name, **options)
+
+    monkeypatch.setattr(exchange.tasks, "spawn", spawn_too_late)
+    client = await connect(door)
+    client.send(post(body=dense()))
+    await until(lambda: left and not door.gate.reading._turn.locked())
+    assert (door.gate.buffered.total, door.gate.buffered.spooled, door.gate.reading.started) == (0, 0, 0)
