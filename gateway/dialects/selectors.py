@@ -78,6 +78,7 @@ class BodyReader:
     def __init__(self, selectors: tuple[Selector, ...]) -> None:
         self.selectors = selectors
         self._keys = tuple(dict.fromkeys(step for s in selectors for step in (*s.path, "stream") if step != EACH))
+        self._quoted = tuple((key, b'"%b"' % key.lower().encode()) for key in self._keys)
         self._steps = tuple((selector, frozenset(selector.path) - {EACH}) for selector in selectors)
         occurrence = b'"(?:' + b"|".join(map(_spellings, self._keys)) + rb')"[ \t\r\n]*:'
         self._among_few_quotes = re.compile(occurrence)
@@ -100,7 +101,7 @@ class BodyReader:
         Raises:
             MalformedBodyError: not JSON, not an object, ambiguous, or a name that is none.
         """
-        if _structure(body) > MAX_STRUCTURE:
+        if len(body) > MAX_STRUCTURE and _structure(body) > MAX_STRUCTURE:
             raise MalformedBodyError("The body has too many values.", 413)
         try:
             document = orjson.loads(body)
@@ -125,6 +126,11 @@ class BodyReader:
 
     def _occurring(self, body: bytes) -> set[str] | None:
         """Which of the selectors' keys occur anywhere, in any spelling; ``None`` if one does twice."""
+        if body.isascii() and b"\\u" not in body:  # case is then all that spellings can differ in
+            folded = body.lower()
+            counts = [(key, folded.count(quoted)) for key, quoted in self._quoted]
+            if all(count < 2 for _, count in counts):
+                return {key for key, count in counts if count}
         occurrences = self._among_many_quotes if body.count(b'"') > MANY_QUOTES else self._among_few_quotes
         seen: set[str] = set()
         for match in occurrences.finditer(body):
@@ -135,7 +141,9 @@ class BodyReader:
         return seen
 
     def _select(self, document: Any, selector: Selector) -> list[str]:
-        values = list(_walk(document, selector.path))
+        (first, *others) = selector.path
+        plain = not others and isinstance(document, dict) and first in document
+        values = [document[first]] if plain else list(_walk(document, selector.path))
         for value in values:
             if not isinstance(value, str) or not well_formed(value):
                 raise MalformedBodyError(

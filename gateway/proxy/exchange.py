@@ -38,6 +38,8 @@ from gateway.proxy.body import Body, BodyTooLargeError, NoRoomError
 from gateway.proxy.head import Head, Refused, Way, malformed
 from gateway.proxy.reading import AbandonedError, ReadingFailedError
 from gateway.proxy.relay import ListTooLongError, Relay
+from gateway.proxy.response import ResponseHead
+from gateway.proxy.upstream import Asker
 from gateway.proxy.wire import CONTINUE, own_response
 
 if TYPE_CHECKING:
@@ -64,14 +66,14 @@ class Stage(StrEnum):
     ENDED = "ended"
 
 
-class Exchange:
+class Exchange(Asker):
     """One request and its response. All methods are callbacks of one event loop and return at once."""
 
     __slots__ = (
         "_asked", "_body", "_body_complete", "_credential", "_expects_continue", "_reading", "_retried", "_upstream",
         "began_at", "by_token", "bytes_in", "caller", "client", "content_length", "denied", "end_user", "finish_by",
         "first_byte_at", "gate", "head", "keep_alive", "known_until", "operation", "path_model", "permit",
-        "provider", "relay", "request_id", "sent_at", "severed", "stage", "status",
+        "provider", "relay", "request_id", "sent_at", "severed", "stage", "status", "stream",
     )  # fmt: skip
 
     def __init__(self, gate: "Gate", client: "ClientConnection", head: Head, content_length: int | None) -> None:
@@ -97,6 +99,7 @@ class Exchange:
         self.first_byte_at = 0.0
         self.status = 0
         self.bytes_in = 0
+        self.stream = False
         self.severed = False
         self.denied: Deny | None = None
         self.relay = Relay()
@@ -269,17 +272,17 @@ class Exchange:
             except TokenError as error:
                 message = f"Portcullis-On-Behalf-Of: {error}"
                 raise Refused(Deny(Reason.UNAUTHENTICATED, self.gate.revision, message=message)) from None
-        self._forget_expired()
+        if self.caller.expires is not None or self.end_user is not None:
+            self._forget_expired()
 
     def _forget_expired(self) -> None:
         """What is known about a person ends to be known at its time."""
         assert self.caller is not None
-        if self.caller.expires is not None or self.end_user is not None:
-            now = time()
-            self.caller = self.caller.at(now)
-            self.end_user = None if self.end_user is None else self.end_user.at(now)
-            people = (self.caller, self.on_behalf_of)
-            self.known_until = min((p.expires for p in people if p is not None and p.expires is not None), default=inf)
+        now = time()
+        self.caller = self.caller.at(now)
+        self.end_user = None if self.end_user is None else self.end_user.at(now)
+        people = (self.caller, self.on_behalf_of)
+        self.known_until = min((p.expires for p in people if p is not None and p.expires is not None), default=inf)
 
     @property
     def on_behalf_of(self) -> Caller | None:
@@ -352,17 +355,12 @@ class Exchange:
 
     # ------------------------------------------------------------------ models
 
-    @property
-    def stream(self) -> bool:
-        """Whether it asks for a stream."""
-        return self._reading is not None and self._reading.stream
-
     def _find_models(self) -> None:
         """Find every model the request names."""
         assert self.operation is not None
         assert self.provider is not None
         assert self._reading is not None
-        names = self._reading.names
+        names, self.stream = self._reading
         if self.path_model is not None:
             names = (self.path_model, *names)
         self._asked = Asked(self.provider.name, names, self.operation.capability)
@@ -384,9 +382,10 @@ class Exchange:
         assert self.operation is not None
         assert self.caller is not None
         assert self._asked is not None
-        self._forget_expired()
-        invokes = self.operation.invokes
-        return self.gate.decide(self.caller, self._asked, invokes=invokes, on_behalf_of=self.on_behalf_of)
+        if self.caller.expires is not None or self.end_user is not None:
+            self._forget_expired()
+        end_user = None if self.end_user is None else self.end_user.caller
+        return self.gate.decide(self.caller, self._asked, invokes=self.operation.invokes, on_behalf_of=end_user)
 
     # ------------------------------------------------------------------ forward
 
@@ -440,22 +439,22 @@ class Exchange:
         self.sever(self.gate.stale())
         return False
 
-    def response_head(self, status: int, reason: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    def response_head(self, head: ResponseHead) -> None:
         """The provider's response begins."""
         assert self.operation is not None
         self.first_byte_at = monotonic()
         if self._upstream is not None and self._upstream.has_sent_all():
             self._body.close()  # a stream may take minutes, and its request is never sent again
         relay = self.relay
-        if self.operation.listing is not None and status == 200:
+        if self.operation.listing is not None and head.status == 200:
             relay.keep_back()
             return
-        self.status = status
-        passed = relay.frame(status, headers, self.head.version)
+        self.status = head.status
+        relay.frame(head, self.head.version)
         if relay.until_close:
             self.keep_alive = False
         keep_alive = self.client.keeps_alive(self)
-        relay.head(status, reason, passed, self.request_id, self.gate.revision, keep_alive=keep_alive)
+        relay.head(head, self.request_id, self.gate.revision, keep_alive=keep_alive)
 
     def response_body(self, data: bytes) -> None:
         """A piece of the response's body."""
