@@ -38,6 +38,7 @@ from gateway.proxy.body import Body, BodyTooLargeError, NoRoomError
 from gateway.proxy.head import Head, Refused, Way, malformed
 from gateway.proxy.reading import AbandonedError, ReadingFailedError
 from gateway.proxy.relay import ListTooLongError, Relay
+from gateway.proxy.response import ResponseHead
 from gateway.proxy.wire import CONTINUE, own_response
 
 if TYPE_CHECKING:
@@ -440,22 +441,22 @@ class Exchange:
         self.sever(self.gate.stale())
         return False
 
-    def response_head(self, status: int, reason: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    def response_head(self, head: ResponseHead) -> None:
         """The provider's response begins."""
         assert self.operation is not None
         self.first_byte_at = monotonic()
         if self._upstream is not None and self._upstream.has_sent_all():
             self._body.close()  # a stream may take minutes, and its request is never sent again
         relay = self.relay
-        if self.operation.listing is not None and status == 200:
+        if self.operation.listing is not None and head.status == 200:
             relay.keep_back()
             return
-        self.status = status
-        passed = relay.frame(status, headers, self.head.version)
+        self.status = head.status
+        relay.frame(head, self.head.version)
         if relay.until_close:
             self.keep_alive = False
         keep_alive = self.client.keeps_alive(self)
-        relay.head(status, reason, passed, self.request_id, self.gate.revision, keep_alive=keep_alive)
+        relay.head(head, self.request_id, self.gate.revision, keep_alive=keep_alive)
 
     def response_body(self, data: bytes) -> None:
         """A piece of the response's body."""

@@ -98,7 +98,7 @@ class Gate:
             for name, provider in settings.providers.items()
             if provider.host
         }
-        self._log_addresses = settings.log.client_address
+        self.log_addresses = settings.log.client_address
         self._trusted = settings.proxy.trusted_proxies
         self._loop = asyncio.get_running_loop()
         self._request_prefix = f"req_{secrets.token_hex(6)}"
@@ -241,11 +241,11 @@ class Gate:
 
     def peer(self, transport: asyncio.BaseTransport) -> str:
         """The address at a connection's other end, if it will be asked for."""
-        return str((transport.get_extra_info("peername") or ("",))[0]) if self._log_addresses else ""
+        return str((transport.get_extra_info("peername") or ("",))[0]) if self.log_addresses else ""
 
-    def client_address(self, peer: str, forwarded_for: bytes) -> dict[str, str]:
-        """The client's address for the request log, where it may be in it."""
-        return {"client": client_address(peer, forwarded_for, self._trusted)} if self._log_addresses else {}
+    def client_address(self, peer: str, forwarded_for: bytes) -> str:
+        """The client's address for the request log."""
+        return client_address(peer, forwarded_for, self._trusted)
 
     # ------------------------------------------------------------------ revisions and leases
 

@@ -120,32 +120,42 @@ def _milliseconds(seconds: float) -> float:
 
 def _line(request_id: str, revision: int) -> dict[str, Any]:
     """What every line begins with."""
-    return {"event": "request", "time": _milliseconds(time()) / 1000, "request_id": request_id, "revision": revision}
+    return {"event": "request", "time": int(time() * 1000) / 1000, "request_id": request_id, "revision": revision}
 
 
 def summary(exchange: "Exchange") -> dict[str, Any]:
     """What the log and the counters say of an exchange: no body, no credential, no nationality."""
-    denied, permit, caller = exchange.denied, exchange.permit, exchange.caller
-    line = _line(exchange.request_id, exchange.gate.revision)
-    line["provider"] = exchange.provider.name if exchange.provider else None
-    line["operation"] = exchange.operation.id if exchange.operation else None
-    line["caller"] = caller.pseudonym if caller else None
-    line["org"] = caller.facts.org if caller else None
-    if exchange.end_user:
-        line["end_user"] = exchange.end_user.caller.pseudonym
-    line |= exchange.gate.client_address(exchange.client.peer, exchange.head.forwarded_for)
+    gate, denied, permit, caller = exchange.gate, exchange.denied, exchange.permit, exchange.caller
+    provider, operation = exchange.provider, exchange.operation
+    decision, model, reason, restriction, order, would_deny = "none", None, None, None, None, None
     if denied is not None:
-        line["decision"], line["model"], line["reason"] = "deny", denied.model, denied.reason.value
-        line["restriction"], line["order"], line["would_deny"] = denied.restriction, denied.order, None
+        decision, model, reason = "deny", denied.model, denied.reason.value
+        restriction, order = denied.restriction, denied.order
     elif permit is not None:
-        line["decision"], line["model"], line["reason"] = "permit", next(iter(permit.models), None), None
-        line["restriction"], line["order"], line["would_deny"] = None, None, permit.would_deny
-    else:
-        line["decision"] = "none"
-        line["model"] = line["reason"] = line["restriction"] = line["order"] = line["would_deny"] = None
-    line["severed"] = exchange.severed
-    line["stream"] = exchange.stream
-    line["status"] = exchange.status
-    line["bytes_in"] = exchange.bytes_in
-    line["bytes_out"] = exchange.relay.bytes_out
+        decision, model, would_deny = "permit", permit.models[0] if permit.models else None, permit.would_deny
+    line: dict[str, Any] = {
+        "event": "request",
+        "time": int(time() * 1000) / 1000,
+        "request_id": exchange.request_id,
+        "revision": gate.revision,
+        "provider": None if provider is None else provider.name,
+        "operation": None if operation is None else operation.id,
+        "caller": None if caller is None else caller.pseudonym,
+        "org": None if caller is None else caller.facts.org,
+        "decision": decision,
+        "model": model,
+        "reason": reason,
+        "restriction": restriction,
+        "order": order,
+        "would_deny": would_deny,
+        "severed": exchange.severed,
+        "stream": exchange.stream,
+        "status": exchange.status,
+        "bytes_in": exchange.bytes_in,
+        "bytes_out": exchange.relay.bytes_out,
+    }
+    if exchange.end_user is not None:
+        line["end_user"] = exchange.end_user.caller.pseudonym
+    if gate.log_addresses:
+        line["client"] = gate.client_address(exchange.client.peer, exchange.head.forwarded_for)
     return line

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import httptools
 
 from gateway.policy.decision import Reason
-from gateway.proxy.response import TOO_LARGE, UnreadableResponseError, check_interim, read_response
+from gateway.proxy.response import TOO_LARGE, ResponseHead, UnreadableResponseError, check_interim, read_response
 
 if TYPE_CHECKING:
     from gateway.policy.decision import Permit
@@ -38,7 +38,7 @@ class Asker(Protocol):
     def may_write(self) -> bool:
         """Whether the lease still covers what this exchange asks for."""
 
-    def response_head(self, status: int, reason: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    def response_head(self, head: ResponseHead) -> None:
         """The response begins."""
 
     def response_body(self, data: bytes) -> None:
@@ -197,13 +197,13 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             check_interim(status, headers)
             return
         version = self._parser.get_http_version()
-        headers, framed = read_response(status, version, reason, headers, self.pool.limits, self._head_bytes)
+        head = read_response(status, version, reason, headers, self.pool.limits, self._head_bytes)
         self._in_head = False
         self._head_bytes = 0
-        self._until_close = not framed
-        self._keep = framed and self._parser.should_keep_alive()
+        self._until_close = not head.framed
+        self._keep = head.framed and self._parser.should_keep_alive()
         if self.exchange is not None:
-            self.exchange.response_head(status, reason, headers)
+            self.exchange.response_head(head)
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
