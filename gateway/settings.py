@@ -236,7 +236,9 @@ _EGRESS = re.compile(
 class Provider(Section):
     """A configured upstream speaking a dialect."""
 
-    dialect: Literal["openai", "openai-compatible", "anthropic"] = Field(description="How its API looks.")
+    dialect: Literal[
+        "openai", "openai-compatible", "anthropic", "gemini", "bedrock", "azure-openai", "vertex"
+    ] = Field(description="How its API looks.")  # fmt: skip
     base_url: str = Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$", description="Scheme, host, and a path if any.")
     host: str | None = Field(default=None, description="A Host header that means this provider, without a path prefix.")
     credentials: Literal["replace", "forward"] = Field(
