@@ -16,6 +16,7 @@ from gateway.policy.cover import Cover, closed_by_holds
 from gateway.policy.decision import Decision, Deny, Permit, Reason, Scope
 from gateway.policy.directives import Rule, compile_directives
 from gateway.policy.document import Document, EndUsers, State, rfc3339
+from gateway.policy.names import opaque
 from gateway.policy.resolution import Resolution
 
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
@@ -126,7 +127,7 @@ class Snapshot:
         for name in asked.names:
             model_id = self.resolve(asked.provider, name)
             if model_id is None:
-                return self._unknown(name, subjects)
+                return self._unknown(asked, name, subjects)
             models.append(model_id)
 
         # 2. a hold, 3. a directive in force that applies; on these, or on what may run beside them unnamed
@@ -194,11 +195,16 @@ class Snapshot:
                 return decision
         return None
 
-    def _unknown(self, name: str, subjects: tuple[Subject, ...]) -> Deny:
-        lookalike = self._names.lookalike(name)
-        deny = self.decide_model(lookalike, subjects) if lookalike is not None else None
-        if deny is not None:
-            return deny
+    def _unknown(self, asked: Asked, name: str, subjects: tuple[Subject, ...]) -> Deny:
+        """Another spelling or edition of a denied model is refused as that model; what could be any, as unresolved."""
+        for lookalike in self._names.lookalikes(name):
+            deny = self.decide_model(lookalike, subjects)
+            if deny is not None:
+                return deny
+        if opaque(name):
+            decision = self._decide_unresolved(asked.meaning("*"), subjects)
+            if isinstance(decision, Deny):
+                return decision
         return Deny(Reason.UNKNOWN_MODEL, self.revision, model=name, scope=Scope.EVERYONE)
 
     def _offline(self, model_id: str) -> Deny:
