@@ -457,7 +457,7 @@ class Exchange:
         self._upstream = upstream
         body = self._body.content()
         identity = self.stream or self.operation.listing is not None
-        head = self.provider.request_head(self.head, len(body), identity=identity)
+        head = self.provider.request_head(self.head, body, identity=identity)
         upstream.send(self, permit, head, body)
         if self.client.takes_nothing():
             upstream.hold_back()
