@@ -240,7 +240,7 @@ class AddedOperation(Section):
     """An operation that a provider has and its dialect's table has not. The table's own cannot be changed."""
 
     id: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Its name, in logs.")
-    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field(default="POST", description="Its method.")
     path: str = Field(
         pattern=r"^(/([A-Za-z0-9._~:-]|\{[a-z_]{1,32}\})+)+$",
         description="As the provider has it, after base_url; {model} is a segment that names one, {any} any other.",
