@@ -153,6 +153,7 @@ class BodyReader:
         watched += [step for i in implied for step in (i.path[:1] if i.value else i.path)]
         watched += [selector.or_key for selector in selectors if selector.or_key]
         self._keys = tuple(dict.fromkeys(step for step in watched if step not in _WILD))
+        self._quoted = tuple((key, b'"%b"' % key.lower().encode()) for key in self._keys)
         self._steps = tuple((selector, frozenset(selector.path) - _WILD) for selector in selectors)
         self._words = frozenset((i.path, i.value) for i in implied)
         occurrence = b'"(?:' + b"|".join(map(_spellings, self._keys)) + rb')"[ \t\r\n]*:'
@@ -178,7 +179,7 @@ class BodyReader:
         Raises:
             MalformedBodyError: not JSON, not an object, ambiguous, or a name that is none.
         """
-        if _structure(body) > MAX_STRUCTURE:
+        if len(body) > MAX_STRUCTURE and _structure(body) > MAX_STRUCTURE:
             raise MalformedBodyError("The body has too many values.", 413)
         try:
             document = orjson.loads(body)
@@ -215,6 +216,11 @@ class BodyReader:
 
     def _occurring(self, body: bytes) -> set[str] | None:
         """Which of the selectors' keys occur anywhere, in any spelling; ``None`` if one does twice."""
+        if body.isascii() and b"\\u" not in body:  # case is then all that spellings can differ in
+            folded = body.lower()
+            counts = [(key, folded.count(quoted)) for key, quoted in self._quoted]
+            if all(count < 2 for _, count in counts):
+                return {key for key, count in counts if count}
         occurrences = self._among_many_quotes if body.count(b'"') > MANY_QUOTES else self._among_few_quotes
         seen: set[str] = set()
         for match in occurrences.finditer(body):

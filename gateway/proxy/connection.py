@@ -54,8 +54,11 @@ def unread(transport: asyncio.Transport) -> bool:
     return False
 
 
-class ClientConnection(asyncio.Protocol):
-    """One TCP connection of a client."""
+class ClientConnection:
+    """One TCP connection of a client.
+
+    An ``asyncio.Protocol`` by what it does; by inheritance it could not be compiled to a native class.
+    """
 
     def __init__(self, gate: "Gate") -> None:
         self.gate = gate
@@ -413,9 +416,10 @@ class ClientConnection(asyncio.Protocol):
             self._begun = None
         if self._exchanges and self._exchanges[0] is exchange:
             self._exchanges.popleft()
-        if self.transport is None or self.transport.is_closing():
+        transport = self.transport
+        if transport is None or transport.is_closing():
             return
-        if not self.nothing_buffered():
+        if transport.get_write_buffer_size():
             self._unflushed = [exchange, *self._unflushed] if self._writing_paused else [exchange]
         if not keep:
             self._finish(exchange)
@@ -440,7 +444,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _rest(self) -> None:
         """Nothing to do until the next request, or until what can't be parsed is answered."""
-        self._resume_reading()
+        if self._reading_paused:
+            self._resume_reading()
         if self._fault is not None:
             self._answer_fault()
         else:

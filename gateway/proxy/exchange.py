@@ -40,6 +40,7 @@ from gateway.proxy.head import Head, Refused, Way, malformed
 from gateway.proxy.reading import AbandonedError, ReadingFailedError
 from gateway.proxy.relay import ListTooLongError, Relay
 from gateway.proxy.response import ResponseHead
+from gateway.proxy.upstream import Asker
 from gateway.proxy.wire import CONTINUE, own_response
 
 if TYPE_CHECKING:
@@ -65,14 +66,14 @@ class Stage(StrEnum):
     ENDED = "ended"
 
 
-class Exchange:
+class Exchange(Asker):
     """One request and its response. All methods are callbacks of one event loop and return at once."""
 
     __slots__ = (
         "_asked", "_body", "_body_complete", "_credential", "_expects_continue", "_reader", "_reading", "_retried",
         "_upstream", "began_at", "by_token", "bytes_in", "caller", "client", "content_length", "denied", "end_user",
         "finish_by", "first_byte_at", "gate", "head", "keep_alive", "known_until", "operation", "path_model", "permit",
-        "provider", "relay", "request_id", "sent_at", "severed", "stage", "status",
+        "provider", "relay", "request_id", "sent_at", "severed", "stage", "status", "stream",
     )  # fmt: skip
 
     def __init__(self, gate: "Gate", client: "ClientConnection", head: Head, content_length: int | None) -> None:
@@ -98,6 +99,7 @@ class Exchange:
         self.first_byte_at = 0.0
         self.status = 0
         self.bytes_in = 0
+        self.stream = False
         self.severed = False
         self.denied: Deny | None = None
         self.relay = Relay()
@@ -279,17 +281,17 @@ class Exchange:
             except TokenError as error:
                 message = f"Portcullis-On-Behalf-Of: {error}"
                 raise Refused(Deny(Reason.UNAUTHENTICATED, self.gate.revision, message=message)) from None
-        self._forget_expired()
+        if self.caller.expires is not None or self.end_user is not None:
+            self._forget_expired()
 
     def _forget_expired(self) -> None:
         """What is known about a person ends to be known at its time."""
         assert self.caller is not None
-        if self.caller.expires is not None or self.end_user is not None:
-            now = time()
-            self.caller = self.caller.at(now)
-            self.end_user = None if self.end_user is None else self.end_user.at(now)
-            people = (self.caller, self.on_behalf_of)
-            self.known_until = min((p.expires for p in people if p is not None and p.expires is not None), default=inf)
+        now = time()
+        self.caller = self.caller.at(now)
+        self.end_user = None if self.end_user is None else self.end_user.at(now)
+        people = (self.caller, self.on_behalf_of)
+        self.known_until = min((p.expires for p in people if p is not None and p.expires is not None), default=inf)
 
     @property
     def on_behalf_of(self) -> Caller | None:
@@ -371,19 +373,14 @@ class Exchange:
 
     # ------------------------------------------------------------------ models
 
-    @property
-    def stream(self) -> bool:
-        """Whether it asks for a stream."""
-        return self._reading is not None and (
-            self._reading.stream or (self.operation is not None and self.operation.streams)
-        )
-
     def _find_models(self) -> None:
         """Find every model the request names."""
         assert self.operation is not None
         assert self.provider is not None
         assert self._reading is not None
-        names, unnamed = self._reading.names, self._reading.unnamed
+        names, self.stream, unnamed = self._reading
+        if self.operation.streams:
+            self.stream = True
         if self.path_model is not None:
             names = self._with_path(self.path_model, names)
         if self.operation.candidates:
@@ -416,9 +413,11 @@ class Exchange:
         assert self.operation is not None
         assert self.caller is not None
         assert self._asked is not None
-        self._forget_expired()
+        if self.caller.expires is not None or self.end_user is not None:
+            self._forget_expired()
+        end_user = None if self.end_user is None else self.end_user.caller
         invokes = self.operation.invokes or bool(self._asked.names or self._asked.also)
-        return self.gate.decide(self.caller, self._asked, invokes=invokes, on_behalf_of=self.on_behalf_of)
+        return self.gate.decide(self.caller, self._asked, invokes=invokes, on_behalf_of=end_user)
 
     # ------------------------------------------------------------------ forward
 

@@ -70,13 +70,9 @@ def read_response(
     Raises:
         UnreadableResponseError: it is not canonical.
     """
-    if version not in ("1.1", "1.0") or not 200 <= status <= 599:
-        raise UnreadableResponseError("no such version or status")
-    if not _REASON.fullmatch(reason):
-        raise UnreadableResponseError("a control character in the reason phrase")
     if len(headers) > limits.header_count or (read > limits.response_head_bytes < _size(reason, headers)):
         raise UnreadableResponseError("too many or too large headers", TOO_LARGE)
-    head = ResponseHead(status, reason)
+    head = _read_status_line(status, version, reason)
     framing, nominated = b"", set[bytes]()
     for pair in headers:
         name, value = pair
@@ -95,6 +91,14 @@ def read_response(
     if nominated:
         head.headers = [pair for pair in head.headers if pair[0] not in nominated]
     return head
+
+
+def _read_status_line(status: int, version: str, reason: bytes) -> ResponseHead:
+    if version not in ("1.1", "1.0") or not 200 <= status <= 599:
+        raise UnreadableResponseError("no such version or status")
+    if not _REASON.fullmatch(reason):
+        raise UnreadableResponseError("a control character in the reason phrase")
+    return ResponseHead(status, reason)
 
 
 def _read_framing(head: ResponseHead, name: bytes, value: bytes, version: str) -> None:
