@@ -87,6 +87,12 @@ class Limits(Section):
         default=1_000, ge=0, description="Requests per worker and provider that wait while all connections are busy."
     )
     pipelined: Count = Field(default=8, description="Requests read ahead on one connection before reading pauses.")
+    websocket_message_bytes: Count = Field(
+        default=16 * MIB, description="A client's message on a WebSocket; the Realtime API allows 15 MB of audio."
+    )
+    websocket_held_bytes: Count = Field(
+        default=MIB, description="Messages of a client that wait until one of them says which model is meant."
+    )
     write_buffer: Count = Field(default=32 * KIB, description="Unsent bytes per connection before its source waits.")
 
     @model_validator(mode="after")
@@ -108,6 +114,11 @@ class Timeouts(Section):
     first_byte: Positive = Field(default=600.0, description="From the request to the response head: models think.")
     idle: Positive = Field(default=300.0, description="Silence of a provider within a response.")
     write: Positive = Field(default=300.0, description="A client that takes nothing of what is waiting for it.")
+    websocket_ping: Positive = Field(
+        default=30.0,
+        description="Silence of either end of a WebSocket until it is pinged; after as much again it is cut.",
+    )
+    websocket_idle: Positive = Field(default=900.0, description="A WebSocket on which neither end sends a message.")
     upstream_keep_alive: Positive = Field(default=30.0, description="An idle connection to a provider.")
     shutdown: Positive = Field(default=30.0, description="From SIGTERM until exchanges in flight are cut.")
     drain: Positive = Field(default=3600.0, description="The same for workers that a hot restart has replaced.")

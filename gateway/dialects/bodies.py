@@ -11,6 +11,7 @@ from typing import Any
 from gateway.dialects.coding import CODINGS, Decoded
 from gateway.dialects.forms import BOUNDARY, Form, FormReader
 from gateway.dialects.lines import LineReader
+from gateway.dialects.messages import MessageReader
 from gateway.dialects.selectors import BodyReader, Implied, MalformedBodyError, Reader, Reading, Selector
 from gateway.dialects.table import Kind, Operation
 
@@ -105,8 +106,8 @@ def told(reader: Reader) -> dict[str, Any]:
             return {"reads": "json", "selectors": selectors, "implied": implied, "batch": reader.batch}
         case Optional():
             return {"reads": "optional", "reader": told(reader.reader)}
-        case LineReader():
-            return {"reads": "lines", "line": told(reader.line)}
+        case LineReader() | MessageReader():
+            return _told_of_several(reader)
         case FormReader():
             form = reader.form
             return {
@@ -130,8 +131,8 @@ def heard(form: dict[str, Any]) -> Any:
             return _body_reader(_selectors(form["selectors"]), implied, batch=form["batch"])
         case "optional":
             return Optional(heard(form["reader"]))
-        case "lines":
-            return LineReader(heard(form["line"]))
+        case "lines" | "message":
+            return _heard_of_several(form)
         case "form":
             documents = tuple((name, heard(document)) for name, document in form["documents"])
             batch = None if form["batch"] is None else heard(form["batch"])
@@ -140,6 +141,18 @@ def heard(form: dict[str, Any]) -> Any:
             return Decoded(heard(form["reader"]), form["coding"], form["limit"])
         case _:
             return Unread()
+
+
+def _told_of_several(reader: LineReader | MessageReader) -> dict[str, Any]:
+    if isinstance(reader, LineReader):
+        return {"reads": "lines", "line": told(reader.line)}
+    return {"reads": "message", "key": reader.key, "kinds": {kind: told(one) for kind, one in reader.kinds.items()}}
+
+
+def _heard_of_several(form: dict[str, Any]) -> LineReader | MessageReader:
+    if form["reads"] == "lines":
+        return LineReader(heard(form["line"]))
+    return MessageReader({kind: heard(one) for kind, one in form["kinds"].items()}, form["key"])
 
 
 def _selectors(rows: list[Any]) -> tuple[Selector, ...]:

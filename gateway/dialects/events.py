@@ -51,3 +51,8 @@ def responses_error(problem: "Problem") -> bytes:
         "error": _error(problem),
     }
     return b"event: error\ndata: " + orjson.dumps(event) + b"\n\n"
+
+
+def socket_event(problem: "Problem") -> bytes:
+    """The ``error`` event of a WebSocket, before it is closed (``types/realtime/realtime_error_event.py``)."""
+    return orjson.dumps({"type": "error", "status": problem.status, "error": _error(problem)})

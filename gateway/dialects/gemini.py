@@ -12,8 +12,9 @@ import orjson
 from gateway.dialects.anthropic import FALLBACK, MORE
 from gateway.dialects.events import chat_error
 from gateway.dialects.listing import ListShape
+from gateway.dialects.messages import MessageReader, Talk
 from gateway.dialects.openai_operations import creates, deletes, lists, plain, stored, uses
-from gateway.dialects.selectors import Implied, Selector
+from gateway.dialects.selectors import BodyReader, Implied, Selector
 from gateway.dialects.table import ANY, Dialect, Operation, Problem
 
 _STATUSES = {
@@ -48,6 +49,26 @@ def stream_error(problem: Problem) -> bytes:
     """The event that makes the SDK's stream raise ``ClientError``."""
     return b"data: " + orjson.dumps(error_body(problem)) + b"\n\n"
 
+
+def socket_event(problem: Problem) -> bytes:
+    """The last message of a WebSocket: the same object, without its number."""
+    return orjson.dumps(error_body(problem))
+
+
+_NOTHING = BodyReader(())
+_LIVE = Talk(
+    MessageReader(
+        {
+            "setup": BodyReader((Selector(("setup", "model"), absent=ANY),)),
+            **dict.fromkeys(
+                ("clientContent", "client_content", "realtimeInput", "realtime_input", "toolResponse", "tool_response"),
+                _NOTHING,
+            ),
+        }
+    ),
+    socket_event,
+)
+"""The Live API (google-genai 3.4 ``live.py``): the first message names the model; proto3 JSON takes both spellings."""
 
 _SAME = Selector(("model",))
 _COUNTED = tuple(Selector((key, "model")) for key in ("generateContentRequest", "generate_content_request"))
@@ -137,7 +158,20 @@ _COMPAT = (
 
 GEMINI = Dialect(
     name="gemini",
-    operations=(*(operation for version in _VERSIONS for operation in _version(version)), *_COMPAT),
+    operations=(
+        *(operation for version in _VERSIONS for operation in _version(version)),
+        *_COMPAT,
+        *(
+            Operation(
+                f"{version}.live",
+                "GET",
+                f"/ws/google.ai.generativelanguage.{version}.GenerativeService.BidiGenerateContent",
+                invokes=False,
+                talk=_LIVE,
+            )
+            for version in ("v1alpha", *_VERSIONS)
+        ),
+    ),
     credentials=((b"x-goog-api-key", b""), (b"authorization", b"Bearer ")),
     credential=(b"x-goog-api-key", b""),
     error_body=error_body,
@@ -153,6 +187,7 @@ GEMINI = Dialect(
             "no one's model is named",
         ),
         (r"\w+ /v1beta/models/\{\}:(computeTokens|bidiGenerateContent)", "of Vertex, or a WebSocket"),
+        (r"GET /ws/.*BidiGenerateContentConstrained", "its ephemeral token names the model, and is minted elsewhere"),
     ),
     source="google-genai 3.4",
 )
@@ -215,7 +250,19 @@ def _vertex(version: str) -> list[Operation]:
 
 VERTEX = Dialect(
     name="vertex",
-    operations=tuple(operation for version in ("v1", "v1beta1") for operation in _vertex(version)),
+    operations=(
+        *(operation for version in ("v1", "v1beta1") for operation in _vertex(version)),
+        *(
+            Operation(
+                f"{version}.live",
+                "GET",
+                f"/ws/google.cloud.aiplatform.{version}.LlmBidiService/BidiGenerateContent",
+                invokes=False,
+                talk=_LIVE,
+            )
+            for version in ("v1", "v1beta1")
+        ),
+    ),
     credentials=((b"authorization", b"Bearer "), (b"x-goog-api-key", b"")),
     credential=(b"authorization", b"Bearer "),
     error_body=error_body,

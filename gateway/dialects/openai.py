@@ -34,7 +34,7 @@ _AGENT = Selector(("model",), absent=ANY)
 _ROUTED = (rows.CHAT_COMPLETIONS, rows.RESPONSES, rows.COMPLETIONS, rows.EMBEDDINGS)
 _OPERATIONS = (
     *(replace(operation, selectors=(*operation.selectors, *_MORE)) for operation in _ROUTED),
-    *rows.MODELS, *rows.AUDIO, *rows.IMAGES, rows.MODERATIONS,
+    *rows.MODELS, *rows.AUDIO, *rows.IMAGES, rows.MODERATIONS, *rows.SOCKETS,
     *(Operation(name.replace("/", "."), "POST", f"/v1/{name}", (rows.MODEL, *_MORE)) for name in ("rerank", "score")),
     Operation("fim.completions", "POST", "/v1/fim/completions", (rows.MODEL,), stream_error=chat_error),
     Operation("chat.moderations", "POST", "/v1/chat/moderations", (rows.MODEL,)),

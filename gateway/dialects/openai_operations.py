@@ -4,8 +4,9 @@ Source: openai-python 3.54 ``resources/`` and ``types/*_params.py``. What a clie
 batches' files, messages of threads) counts as using it: it may be a model's that is off by now.
 """
 
-from gateway.dialects.events import chat_error, responses_error
+from gateway.dialects.events import chat_error, responses_error, socket_event
 from gateway.dialects.listing import ListShape
+from gateway.dialects.messages import MessageReader, Talk
 from gateway.dialects.selectors import BodyReader, Implied, Selector
 from gateway.dialects.table import ANY, Act, Kept, Kind, Operation
 
@@ -222,6 +223,43 @@ _REALTIME = (
               (Selector(("model",), absent=ANY), Selector(("audio", "input", "transcription", "model"))), kept=(uses("call"),)),
     *(plain(f"realtime.calls.{verb}", "POST", f"/v1/realtime/calls/{{call}}/{verb}", uses("call")) for verb in ("hangup", "refer", "reject")),
 )  # fmt: skip
+_KEY_PROTOCOL = b"openai-insecure-api-key."
+"""As browsers send a key (OpenAI's guide to the Realtime API over WebSocket)."""
+
+_SESSIONS = BodyReader((
+    Selector(("session", "model")), *_TRANSCRIPTION, Selector(("session", "audio", "output", "model")),
+    Selector(("response", "model")), Selector(("model",)), *TOOLS,
+))  # fmt: skip
+"""Every place of a client's event where a model could stand, whatever the event."""
+
+_SAID_IN_REALTIME = MessageReader(
+    dict.fromkeys(
+        (
+            "session.update", "transcription_session.update", "response.create", "response.cancel",
+            "conversation.item.create", "conversation.item.delete", "conversation.item.retrieve", "conversation.item.truncate",
+            "input_audio_buffer.append", "input_audio_buffer.clear", "input_audio_buffer.commit", "output_audio_buffer.clear",
+            "session.input_audio_buffer.append", "session.close",
+        ),
+        _SESSIONS,
+    ),
+    "type",
+)  # fmt: skip
+_NESTED = Selector(("response", "model"))
+_SAID_IN_RESPONSES = MessageReader(
+    {
+        "response.create": BodyReader((CHAT, _NESTED, MODERATION, *TOOLS), IMAGE_TOOLS),
+        "response.steer": BodyReader((UPDATED, _NESTED, MODERATION, *TOOLS), IMAGE_TOOLS),
+    },
+    "type",
+)
+REALTIME_TALK = Talk(_SAID_IN_REALTIME, socket_event, joins="call_id", key_protocol=_KEY_PROTOCOL)
+SOCKETS = (
+    Operation("realtime.connect", "GET", "/v1/realtime", query="model", candidates=ANY, talk=REALTIME_TALK),
+    Operation("realtime.translations.connect", "GET", "/v1/realtime/translations", query="model", candidates=ANY, talk=REALTIME_TALK),
+    Operation("responses.connect", "GET", "/v1/responses", invokes=False, talk=Talk(_SAID_IN_RESPONSES, socket_event, key_protocol=_KEY_PROTOCOL)),
+)  # fmt: skip
+"""WebSockets: what each message names is decided before it is passed on."""
+
 _STORES = (
     *looked_after("vector_stores", "/v1/vector_stores", "vector_store"),
     plain("vector_stores.search", "POST", "/v1/vector_stores/{vector_store}/search", uses("vector_store"), body=Kind.JSON),
@@ -243,7 +281,7 @@ _STORES = (
 OPERATIONS = (
     CHAT_COMPLETIONS, RESPONSES, COMPLETIONS, EMBEDDINGS, *MODELS, *AUDIO, *IMAGES, MODERATIONS,
     Operation("decisions", "POST", "/v1/decisions", (MODEL,)),
-    *_STORED_COMPLETIONS, *_STORED_RESPONSES, *_FILES, *_ASSISTANTS, *_FINE_TUNING, *_EVALS, *_VIDEOS, *_REALTIME, *_STORES,
+    *_STORED_COMPLETIONS, *_STORED_RESPONSES, *_FILES, *_ASSISTANTS, *_FINE_TUNING, *_EVALS, *_VIDEOS, *_REALTIME, *SOCKETS, *_STORES,
 )  # fmt: skip
 
 NOT_SERVED = (

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from gateway.dialects.messages import Talk
 from gateway.dialects.table import Dialect, Operation, Problem
 from gateway.policy.decision import Deny, Reason
 from gateway.policy.document import Document
@@ -47,6 +48,10 @@ RETRY_AFTER = "2"
 """Seconds. A lease is renewed every second; two is the first moment at which asking again can help."""
 
 
+_BY_STATUS = {426: (("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))}
+"""RFC 9110 §15.5.22, RFC 6455 §4.4."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """What goes out: the status, headers beyond the framing, and the problem for body or stream event."""
@@ -61,6 +66,10 @@ class Refusal:
         if self.dialect is None:
             return orjson.dumps({"error": {"message": self.problem.message, "portcullis": self.problem.details}})
         return orjson.dumps(self.dialect.error_body(self.problem))
+
+    def last_message(self, talk: Talk) -> bytes:
+        """The message that ends a WebSocket."""
+        return talk.event(self.problem)
 
     def last_event(self, operation: Operation) -> bytes | None:
         """The event that ends a stream which is cut, or ``None`` where the operation has no such shape."""
@@ -87,6 +96,7 @@ def refuse(
     ]
     if form.retry and status == 503:
         headers.append(("Retry-After", RETRY_AFTER))
+    headers += _BY_STATUS.get(status, ())
     if deny.order:
         page = document.information if document and document.information else OWN_PAGE
         headers.append(("Link", f'<{page}>; rel="blocked-by"'))

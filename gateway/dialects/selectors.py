@@ -169,8 +169,7 @@ class BodyReader:
             MalformedBodyError: not JSON, not an object, ambiguous, or a name that is none.
             HeavyBodyError: it is not.
         """
-        if len(body) > LIGHT and (len(body) > LIGHT_BYTES or _structure(body) + body.count(b'"') > LIGHT):
-            raise HeavyBodyError
+        must_be_light(body)
         return self.read(body)
 
     def read(self, body: bytes) -> Reading:
@@ -179,14 +178,7 @@ class BodyReader:
         Raises:
             MalformedBodyError: not JSON, not an object, ambiguous, or a name that is none.
         """
-        if len(body) > MAX_STRUCTURE and _structure(body) > MAX_STRUCTURE:
-            raise MalformedBodyError("The body has too many values.", 413)
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise MalformedBodyError(f"The body is not valid JSON: {error.msg}") from None
-        if not isinstance(document, dict):
-            raise MalformedBodyError("The body must be a JSON object.")
+        document: Any = parse_object(body)
         keys = self._occurring(body)
         if keys is None or (self._marked is not None and self._marked.search(body)):
             if _structure(body) > (MAX_BATCH_STRUCTURE if self.batch else MAX_AMBIGUOUS_STRUCTURE):
@@ -307,6 +299,49 @@ class BodyReader:
         if value is not None and not text:
             raise MalformedBodyError("A list was expected where models may be named.")
         return []
+
+
+def must_be_light(body: bytes) -> None:
+    """Judge by its size and form whether a body can be read in a moment.
+
+    Raises:
+        HeavyBodyError: it can not.
+    """
+    if len(body) > LIGHT and (len(body) > LIGHT_BYTES or _structure(body) + body.count(b'"') > LIGHT):
+        raise HeavyBodyError
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The body's one JSON object; of a key that stands twice in it the last.
+
+    Raises:
+        MalformedBodyError: it has none, or too many values.
+    """
+    if len(body) > MAX_STRUCTURE and _structure(body) > MAX_STRUCTURE:
+        raise MalformedBodyError("The body has too many values.", 413)
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedBodyError(f"The body is not valid JSON: {error.msg}") from None
+    if not isinstance(document, dict):
+        raise MalformedBodyError("The body must be a JSON object.")
+    return document
+
+
+def one_member(body: bytes, key: str) -> Any:
+    """A member of the body's object that stands in it once, in one spelling; ``None`` if it is not there.
+
+    Raises:
+        MalformedBodyError: it stands twice, or in another spelling.
+    """
+    if _structure(body) > MAX_AMBIGUOUS_STRUCTURE:
+        raise MalformedBodyError(f"{key!r} stands twice in a body of too many values.", 413)
+    return _member_or_none(_as_pairs(body), key)
+
+
+def keys_like(key: str) -> re.Pattern[bytes]:
+    """Matches wherever a key stands that some parser takes for this one."""
+    return re.compile(_BEFORE_KEY + b'"' + _spellings(key) + rb'"[ \t\r\n]*:')
 
 
 def _missing(selector: Selector) -> MalformedBodyError:

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from gateway.dialects.forms import Form
 from gateway.dialects.lines import LineReader
 from gateway.dialects.listing import ListShape
+from gateway.dialects.messages import Talk
 from gateway.dialects.selectors import BodyReader, Implied, Selector
 
 _MODEL_SEGMENT = r"[A-Za-z0-9](?:[A-Za-z0-9._:@+-]|%2[Ff]|%3[Aa]){0,255}"
@@ -78,6 +79,7 @@ class Operation:
     the path's name in the catalog. ``also``: the body's names count beside the path's; else they must be the same.
     ``query``: the parameter that names a model. ``streams``: it answers with a stream without being asked to.
     ``stream_error`` writes the last event of a stream that is cut. ``kept`` are the things that outlive the request.
+    ``talk``: it is a WebSocket, and what may be said on it.
     """
 
     id: str
@@ -98,6 +100,7 @@ class Operation:
     kept: tuple[Kept, ...] = ()
     documents: tuple[tuple[str, tuple[Selector, ...]], ...] = ()
     lines: BodyReader | None = None
+    talk: Talk | None = None
     reader: BodyReader = field(init=False, repr=False)
     form: Form = field(init=False, repr=False)
     pattern: re.Pattern[str] = field(init=False, repr=False)

@@ -37,6 +37,7 @@ METRICS: tuple[Definition, ...] = (
     Definition(_P + "streams_cut_total", "counter", "Requests cut in flight.", ("model", "reason")),
     Definition(_P + "in_flight_requests", "gauge", "Requests decided and not ended.", ("provider",)),
     Definition(_P + "client_connections", "gauge", "Open client connections."),
+    Definition(_P + "websockets", "gauge", "Open WebSockets.", ("provider",)),
     Definition(_P + "buffered_bytes", "gauge", "Bytes of requests' bodies that wait, in memory and on disk."),
     Definition(_P + "spooled_bodies", "gauge", "Bodies of requests that wait on disk."),
     Definition(_P + "worker_tasks", "gauge", "Tasks of a worker that are not done.", ("replica",)),

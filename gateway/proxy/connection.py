@@ -16,10 +16,12 @@ import httptools
 
 from gateway.identity.keys import MAX_CREDENTIAL
 from gateway.policy.decision import Deny, Reason
+from gateway.proxy import handshake
 from gateway.proxy.exchange import EVERY_PLACE, Exchange, Stage
 from gateway.proxy.head import Head, Refused, malformed, read_head
 from gateway.proxy.known_head import KnownHead, known
 from gateway.proxy.upstream import reset
+from gateway.proxy.websocket import SocketExchange
 from gateway.proxy.wire import own_response
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ class ClientConnection:
         self._exchanges: deque[Exchange] = deque()
         self._begun: Exchange | None = None
         self._reading: Exchange | None = None
+        self._socket: SocketExchange | None = None
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._known: KnownHead | None = None
@@ -154,6 +157,9 @@ class ClientConnection:
         if self._owed:
             self._read_owed(data)
             return
+        if self._socket is not None:
+            self._socket.client_data(data)
+            return
         fresh = not (self._exchanges or self._in_head or self._head_bytes)
         if fresh and self._known is not None:
             found = self._known.rest(data)
@@ -202,9 +208,12 @@ class ClientConnection:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # Upgrade is not spoken here and is ignored (RFC 9110 §7.8): what follows is HTTP/1.1
+            # Upgrade to what is not spoken here is ignored (RFC 9110 §7.8): what follows is HTTP/1.1
             self._parser = httptools.HttpRequestParser(self)
             self._pass_on_body()
+            if self._socket is not None:
+                self._after_handshake(self._socket, data[upgrade.args[0] :])
+                return None
             if self._reading is not None:
                 self._resume_body(self._reading)
             return data[upgrade.args[0] :]
@@ -221,6 +230,12 @@ class ClientConnection:
                 self._note_line(data)
             self._after_read()
         return None
+
+    def _after_handshake(self, socket: SocketExchange, rest: bytes) -> None:
+        """What follows is frames, if the handshake succeeds."""
+        self._after_read()
+        if rest:
+            socket.client_data(rest)
 
     def _note_line(self, data: bytes) -> None:
         """Keep how the header begins that is still coming in, and how much of it has come."""
@@ -251,13 +266,13 @@ class ClientConnection:
             if self._head_bytes > self.gate.limits.head_bytes:
                 self._break(self._head_too_large().deny)
         elif self._reading is not None:
-            self._delay(min(self.gate.timeouts.body, self._body_due - self.gate.now()))
+            self.delay(min(self.gate.timeouts.body, self._body_due - self.gate.now()))
             if self._head_bytes > self.gate.limits.head_bytes:
                 self._break(malformed("The body's chunk extensions or trailers are too large.", 431).deny)
         elif not self._writing_paused:
             self.deadline = float("inf")
 
-    def _delay(self, seconds: float) -> None:
+    def delay(self, seconds: float) -> None:
         """Set the deadline anew, but not the one of a client that takes nothing of what is waiting for it."""
         if not self._writing_paused:
             self.deadline = self.gate.now() + seconds
@@ -268,7 +283,7 @@ class ClientConnection:
         self._target = b""
         self._headers = []
         if not self._exchanges:
-            self._delay(self.gate.timeouts.head)
+            self.delay(self.gate.timeouts.head)
 
     def on_url(self, url: bytes) -> None:
         """The target, possibly in pieces."""
@@ -290,7 +305,16 @@ class ClientConnection:
             raise malformed("Too many requests ahead of their answers.")
         self._in_head = False
         head = self._read_anew = self._read_head()
-        self._begin_reading(Exchange(self.gate, self, head, head.content_length))
+        self._begin_reading(self._exchange(head))
+
+    def _exchange(self, head: Head) -> Exchange:
+        """The way of one request; a WebSocket begins only where nobody waits for an answer on this connection."""
+        if head.upgrade is not None and not self._exchanges and handshake.asks(head):
+            found = self.gate.find_operation(head.host, head.method, head.path)
+            if found is not None and found[2] is not None and found[2][0].talk is not None:
+                self._socket = SocketExchange(self.gate, self, head, head.content_length)
+                return self._socket
+        return Exchange(self.gate, self, head, head.content_length)
 
     def _read_head(self) -> Head:
         parser = self._parser
@@ -352,6 +376,15 @@ class ClientConnection:
         if len(self._exchanges) > self.gate.limits.pipelined:
             self._pause_reading()
 
+    def stop_reading(self) -> None:
+        """A WebSocket has enough of this client for now; that it is silent is not its fault."""
+        self._pause_reading()
+        self.delay(float("inf"))
+
+    def start_reading(self) -> None:
+        """It can take more."""
+        self._resume_reading()
+
     def _pause_reading(self) -> None:
         if self.transport is not None and not self._reading_paused and not self.transport.is_closing():
             self._reading_paused = True
@@ -374,9 +407,10 @@ class ClientConnection:
 
     def pause_writing(self) -> None:
         """The client takes nothing more for now; it may not stay so for ever."""
-        self._delay(self.gate.timeouts.write)
+        self.delay(self.gate.timeouts.write)
         self._writing_paused = True
-        self._pause_reading()
+        if self._socket is None:  # whose two directions are independent
+            self._pause_reading()
         if self._begun is not None:
             self._begun.hold_back()
 
@@ -387,7 +421,8 @@ class ClientConnection:
             self.deadline = float("inf")
         if self._begun is not None:
             self._begun.go_on()
-            self._resume_reading()
+            if self._socket is None:
+                self._resume_reading()
         else:
             self._next()
 
@@ -412,6 +447,7 @@ class ClientConnection:
     def exchange_ended(self, exchange: Exchange) -> None:
         """Answered, cut or gone: the next one's turn, or the connection's end."""
         keep = exchange.keep_alive and exchange.complete
+        self._socket = None
         if self._begun is exchange:
             self._begun = None
         if self._exchanges and self._exchanges[0] is exchange:
@@ -449,10 +485,10 @@ class ClientConnection:
         if self._fault is not None:
             self._answer_fault()
         else:
-            self._delay(self.gate.timeouts.head if self._in_head else self.gate.keep_alive)
+            self.delay(self.gate.timeouts.head if self._in_head else self.gate.keep_alive)
 
     def _resume_reading(self) -> None:
-        if self._writing_paused or self.transport is None or self.transport.is_closing():
+        if self.transport is None or self.transport.is_closing() or (self._writing_paused and self._socket is None):
             return
         if self._reading_paused:
             self._reading_paused = False
@@ -533,7 +569,7 @@ class ClientConnection:
         if self._exchanges or self._in_head or self.transport is None:
             return
         if unread(self.transport):  # a request has come, and is about to be read
-            self._delay(self.gate.timeouts.head)
+            self.delay(self.gate.timeouts.head)
         else:
             self.close()
 
@@ -543,6 +579,8 @@ class ClientConnection:
         nobody_waits = self._fault is not None and not self._exchanges
         if closing or nobody_waits or self._writing_paused:
             self.reset()
+        elif self._socket is not None:
+            self._socket.timed_out()
         elif self._reading is not None:
             self.deadline = float("inf")
             self._break(malformed("The body did not arrive in time.", 408).deny)

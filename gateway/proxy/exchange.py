@@ -13,6 +13,7 @@
 
 Nothing is awaited between a decision and the first upstream byte. A step that ends the way raises ``Refused``.
 From ``register`` on the exchange can be *severed*: when a new revision denies it, or its lease runs out.
+A WebSocket begins as a request does; how it goes on is ``gateway.proxy.websocket``.
 """
 
 from enum import StrEnum
@@ -201,6 +202,8 @@ class Exchange(Asker):
         operation, path_model = match
         if head.query_model is not None and operation.query != "model":
             raise malformed("The query must not name a model.")
+        if operation.talk is not None and not self.switches():
+            raise malformed("This operation is a WebSocket: ask for it by GET with Upgrade: websocket.", 426)
         return Way(provider, operation, path, path_model or head.query_model)
 
     def _not_listed(self) -> Refused:
@@ -234,10 +237,14 @@ class Exchange(Asker):
         places = provider.dialect.credentials if provider else EVERY_PLACE
         forwards = provider.forwards if provider else head.gateway_key is not None
         try:
-            way.credential = gateway_credential(head.gateway_key, head.forward, places, forwards=forwards)
+            way.credential = gateway_credential(head.gateway_key, self._carriers(), places, forwards=forwards)
         except CredentialError as error:
             raise Refused(Deny(Reason.UNAUTHENTICATED, self.gate.revision, message=str(error))) from None
         way.mark, way.by_token = fingerprint(way.credential), looks_like_token(way.credential)
+
+    def _carriers(self) -> list[tuple[bytes, bytes]]:
+        """The headers that can carry a credential."""
+        return self.head.forward
 
     async def _look_up_caller(self, credential: str) -> None:
         """Verify a token, or ask Redis for a caller that the cache does not know. If Redis fails: not now."""
@@ -448,18 +455,21 @@ class Exchange(Asker):
             self.refuse(Deny(reason, self.gate.revision))
 
     def _send(self, upstream: "UpstreamConnection", permit: Permit) -> None:
-        assert self.provider is not None
-        assert self.operation is not None
         self.permit = permit
         self.stage = Stage.SENT
         self.sent_at = monotonic()
         self._upstream = upstream
         body = self._body.content()
-        identity = self.stream or self.operation.listing is not None
-        head = self.provider.request_head(self.head, body, identity=identity)
-        upstream.send(self, permit, head, body)
+        upstream.send(self, permit, self._onward_head(body), body)
         if self.client.takes_nothing():
             upstream.hold_back()
+
+    def _onward_head(self, body: bytes | memoryview) -> bytes:
+        """The head as the provider gets it."""
+        assert self.provider is not None
+        assert self.operation is not None
+        identity = self.stream or self.operation.listing is not None
+        return self.provider.request_head(self.head, body, identity=identity)
 
     # ================================================================== the response goes out
 

@@ -426,6 +426,8 @@ class Gate:
         for name, provider in self.providers.items():
             mine = sum(1 for exchange in self.in_flight if exchange.provider and exchange.provider.name == name)
             gauges.append(("portcullis_in_flight_requests", (name,), mine))
+            sockets = sum(1 for exchange in self.in_flight if exchange.provider is provider and exchange.status == 101)
+            gauges.append(("portcullis_websockets", (name,), sockets))
             gauges.append(("portcullis_upstream_connections", (name,), len(provider.pool.open)))
             gauges.append(("portcullis_upstream_queue", (name,), provider.pool.waiting))
         return gauges + self.counters.samples()

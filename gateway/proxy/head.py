@@ -84,6 +84,7 @@ class Head:
     nominated: frozenset[bytes] = frozenset()
     forwarded_for: bytes = b""
     query_model: str | None = None
+    upgrade: bytes | None = None
     way: "Way | None" = None
 
     @property
@@ -223,6 +224,11 @@ def _connection(head: Head, value: bytes) -> None:
     head.nominated |= {token.strip().lower() for token in value.split(b",")}
 
 
+def _upgrade(head: Head, value: bytes) -> None:
+    """RFC 9110 §7.8. Two of them, or a list, ask for nothing that is spoken here."""
+    head.upgrade = value.lower() if head.upgrade is None else b""
+
+
 def _gateway_key(head: Head, value: bytes) -> None:
     if head.gateway_key is not None:
         raise malformed("Two Portcullis-Key headers.")
@@ -251,6 +257,7 @@ _READERS: dict[bytes, Callable[[Head, bytes], None]] = {
     b"content-encoding": _content_encoding,
     b"expect": _expect,
     b"connection": _connection,
+    b"upgrade": _upgrade,
     b"x-forwarded-for": _forwarded_for,
     b"portcullis-key": _gateway_key,
     b"portcullis-on-behalf-of": _on_behalf_of,

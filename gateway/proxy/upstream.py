@@ -59,6 +59,26 @@ class Asker:
         """The response is complete."""
         raise NotImplementedError
 
+    def switches(self) -> bool:
+        """Whether it asks to speak another protocol than HTTP on this connection."""
+        return False
+
+    def switched(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """The provider does; these are the headers of its 101."""
+        raise NotImplementedError
+
+    def switched_data(self, data: bytes) -> None:
+        """Bytes of the other protocol."""
+        raise NotImplementedError
+
+    def switched_sent(self) -> None:
+        """All that was to be said in it has left, or is about to."""
+        raise NotImplementedError
+
+    def switched_quiet(self) -> None:
+        """The provider has said nothing for as long as it may."""
+        raise NotImplementedError
+
     def upstream_lost(self, cause: str, *, untouched: bool) -> None:
         """The connection ended before the response did; ``untouched``: a reused one, before any byte of it."""
         raise NotImplementedError
@@ -93,6 +113,8 @@ class UpstreamConnection:
         self._done = False
         self._until_close = False
         self._keep = False
+        self._switched = False
+        self._silence = pool.timeouts.idle
         self._body: memoryview | None = None
         self._paused = False
         self._waiting_client = False
@@ -111,6 +133,10 @@ class UpstreamConnection:
         """
         transport = self.transport
         return transport is not None and not transport.is_closing() and not self._arrived.poll(0)
+
+    def has_switched(self) -> bool:
+        """Whether another protocol than HTTP is spoken by now."""
+        return self._switched
 
     def is_closed(self) -> bool:
         """Whether nothing more can be sent."""
@@ -151,6 +177,17 @@ class UpstreamConnection:
         """It takes more."""
         self._paused = False
         self._send_on()
+        if self._switched and self.exchange is not None and not self.takes_nothing():
+            self.exchange.switched_sent()
+
+    def say(self, data: bytes) -> None:
+        """Write on a connection that speaks another protocol by now; what the provider does not take yet waits here."""
+        self._body = memoryview(data if self._body is None else b"".join((self._body, data)))
+        self._send_on()
+
+    def takes_nothing(self) -> bool:
+        """Whether something waits here for the provider to take more."""
+        return self._paused or self._body is not None
 
     # ------------------------------------------------------------------ answers
 
@@ -166,11 +203,17 @@ class UpstreamConnection:
         if exchange is None:
             self.abort()  # nobody asked
             return
-        self.deadline = self.pool.now() + self.pool.timeouts.idle
+        self.deadline = self.pool.now() + self._silence
+        if self._switched:
+            exchange.switched_data(bytes(data))
+            return
         self._head_bytes += nbytes
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self.has_switched():
+                exchange.switched_data(bytes(data[error.args[0] :]))
+                return
             if not self._done:
                 found = error.__context__
                 self._fail(found.cause if isinstance(found, UnreadableResponseError) else "invalid_response")
@@ -207,6 +250,9 @@ class UpstreamConnection:
         status = self._parser.get_status_code()
         headers, self._headers = self._headers, []
         reason, self._reason = self._reason, b""
+        if status == 101 and self.exchange is not None and self.exchange.switches():
+            self._switch(self.exchange, headers)
+            return
         if status < 200:
             check_interim(status, headers)
             return
@@ -218,6 +264,13 @@ class UpstreamConnection:
         self._keep = head.framed and self._parser.should_keep_alive()
         if self.exchange is not None:
             self.exchange.response_head(head)
+
+    def _switch(self, exchange: Asker, headers: list[tuple[bytes, bytes]]) -> None:
+        """From here on the connection is no other's, and silence on it is asked about sooner."""
+        exchange.switched(headers)
+        self._switched = True
+        self._silence = self.pool.timeouts.websocket_ping
+        self.deadline = self.pool.now() + self._silence
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
@@ -268,6 +321,9 @@ class UpstreamConnection:
         """The sweep found the deadline passed."""
         if self.exchange is None:
             self.abort()
+        elif self._switched:
+            self.deadline = self.pool.now() + self._silence
+            self.exchange.switched_quiet()
         else:
             self._fail("timeout")
 
@@ -290,8 +346,15 @@ class UpstreamConnection:
         """The client takes more."""
         if self.transport is not None and self._waiting_client and not self.transport.is_closing():
             self._waiting_client = False
-            self.deadline = self.pool.now() + self.pool.timeouts.idle
+            self.deadline = self.pool.now() + self._silence
             self.transport.resume_reading()
+
+    def leave(self) -> None:
+        """Close once all has left that was written; the exchange hears nothing more."""
+        self.exchange = None
+        self.pool.forget(self)
+        if self.transport is not None:
+            self.transport.close()
 
     def abort(self) -> None:
         """Close at once, with a reset; the exchange hears nothing more."""

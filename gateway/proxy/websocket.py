@@ -1,0 +1,513 @@
+"""The way of a WebSocket: it begins as every request does, and then each message of the client is decided upon.
+
+::
+
+    head complete  → operation, caller, models   as of a request: refused before the 101, as a request
+                   → forward     the gateway's own handshake; an answer other than 101 is relayed as a response
+    101            → client's    message complete → read strictly → decide → to the provider; held while it is not
+                     messages    known which model is meant; the first that is denied ends it
+                   → provider's  frames as they come, the lease checked before each write
+    end            → record      one log line, with the whole connection's bytes
+
+What has been named on a connection counts until its end: a response may still be running. A revision that denies any of
+it, or a lease that ends, severs it: an error message and close 1008, or a reset where that would not be understood.
+Frames are written anew on both sides, pings answered by the gateway, closes passed on.
+"""
+
+import asyncio
+import base64
+import os
+from collections import deque
+from time import monotonic
+from typing import IO, TYPE_CHECKING
+
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
+
+from gateway import tasks
+from gateway.dialects.refusal import refuse
+from gateway.dialects.selectors import MAX_NAMES, HeavyBodyError, MalformedBodyError, Reading
+from gateway.policy.decision import Deny, Reason
+from gateway.policy.snapshot import Asked
+from gateway.proxy import frames, handshake
+from gateway.proxy.body import BodyTooLargeError, NoRoomError
+from gateway.proxy.exchange import Exchange, Stage
+from gateway.proxy.frames import BrokenFramesError, Side
+from gateway.proxy.head import Head, Refused, malformed
+from gateway.proxy.inbox import Inbox, Said
+from gateway.proxy.reading import AbandonedError, ReadingFailedError
+from gateway.proxy.upstream import PIECE
+from gateway.proxy.wire import response_head
+
+if TYPE_CHECKING:
+    from gateway.dialects.messages import Talk
+    from gateway.proxy.connection import ClientConnection
+    from gateway.proxy.gate import Gate
+
+FRAMES_A_TURN = 256
+"""Frames that are dealt with before everybody else has a turn: one read may bring tens of thousands of empty ones."""
+
+CLOSE_SECONDS = 5.0
+"""What either end may take to answer a close (RFC 6455 §7.1.1 leaves it open; browsers wait some seconds)."""
+
+_CODES = {
+    Reason.OVERLOADED: frames.TRY_AGAIN_LATER,
+    Reason.INTERNAL: frames.INTERNAL,
+    Reason.UPSTREAM_UNREACHABLE: frames.INTERNAL,
+    Reason.UPSTREAM_TIMEOUT: frames.INTERNAL,
+}
+"""What a WebSocket is closed with, by the reason; where none stands here, 1008: it violates the policy."""
+
+
+class SocketExchange(Exchange):
+    """One WebSocket. All methods are callbacks of one event loop and return at once."""
+
+    __slots__ = (
+        "_again", "_at_boundary", "_closing", "_early", "_inbox", "_key", "_offered", "_opening", "_ours", "_outgoing",
+        "_pinged_client", "_pinged_provider", "_reading_elsewhere", "_spoke_at", "_talk", "_theirs",
+    )  # fmt: skip
+
+    def __init__(self, gate: "Gate", client: "ClientConnection", head: Head, content_length: int | None) -> None:
+        super().__init__(gate, client, head, content_length)
+        self.stream = True
+        self._talk: Talk | None = None
+        self._opening: handshake.Opening | None = None
+        self._key = base64.b64encode(os.urandom(16))
+        self._offered: tuple[bytes, ...] = ()
+        self._ours = Side(server=True)
+        self._theirs = Side(server=False)
+        self._inbox: Inbox | None = None
+        self._early: list[bytes] = []
+        self._outgoing: deque[Said] = deque()
+        self._reading_elsewhere: Said | None = None
+        self._at_boundary = True
+        self._again = False
+        self._closing = False
+        self._pinged_client = self._pinged_provider = False
+        self._spoke_at = 0.0
+
+    # ================================================================== the handshake
+
+    def _find_operation(self) -> None:
+        super()._find_operation()
+        assert self.operation is not None
+        self._talk = self.operation.talk
+        assert self._talk is not None
+        self._opening = handshake.read_opening(self.head, self._talk.key_protocol)
+
+    def _carriers(self) -> list[tuple[bytes, bytes]]:
+        """A key in a subprotocol counts as one where it usually stands."""
+        assert self.provider is not None
+        assert self._opening is not None
+        name, scheme = self.provider.dialect.credentials[0]
+        return [*self.head.forward, *((name, scheme + key) for key in self._opening.keys)]
+
+    def _find_models(self) -> None:
+        """The model that the query names; where it may be another one as well, those that could be meant."""
+        assert self.operation is not None
+        assert self.provider is not None
+        assert self._talk is not None
+        names = () if self.path_model is None else (self.path_model,)
+        joins = self._talk.joins.encode()
+        parameters = [pair.partition(b"=")[0].lower() for pair in self.head.query.split(b"&")]
+        unnamed = (self.operation.candidates,) if self.operation.candidates else ()
+        if names and not (joins and joins in parameters):
+            unnamed = ()
+        self._asked = Asked(self.provider.name, names, also=unnamed)
+
+    def _onward_head(self, body: bytes | memoryview) -> bytes:
+        """A handshake of the gateway's own."""
+        del body
+        assert self.provider is not None
+        assert self._opening is not None
+        assert self._talk is not None
+        key_protocol, forwards = self._talk.key_protocol, self.provider.forwards
+        self._offered = handshake.offered(self._opening, key_protocol, forwards=forwards)
+        return handshake.request(self.provider, self.head, self._key, self._offered)
+
+    def switches(self) -> bool:
+        """A 101 is what is asked for."""
+        return True
+
+    def switched(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """The provider agrees: so does the gateway."""
+        assert self._opening is not None
+        assert self.caller is not None
+        passed = handshake.read_answer(headers, self._key, self._offered)
+        if not self.may_write():
+            return
+        self.status = 101
+        self.keep_alive = False
+        self.first_byte_at = monotonic()
+        self._spoke_at = self.gate.now()
+        self.stage = Stage.RELAYING
+        self._inbox = Inbox(self.gate.buffered, self.caller.id)
+        self.client.write(
+            response_head(
+                101, b"", handshake.answer(self._opening, passed), self.request_id, self.gate.revision,
+                chunked=False, keep_alive=True,
+            )
+        )  # fmt: skip
+        asyncio.get_running_loop().call_soon(self.client.run, self._read_early)
+
+    # ================================================================== the client's messages
+
+    def client_data(self, data: bytes) -> None:
+        """Bytes that follow the handshake."""
+        if self.stage is not Stage.RELAYING:
+            self._early.append(data)
+            self.client.stop_reading()
+            return
+        self._pinged_client = False
+        self._ours.feed(data)
+        self._read_on()
+
+    def _read_early(self) -> None:
+        """What came before the 101 had left."""
+        early, self._early = self._early, []
+        if self.stage is Stage.RELAYING:
+            self._ours.feed(b"".join(early))
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Take frames, as long as what they bring can be dealt with at once; then read more, or let others read."""
+        try:
+            if not self._is_free() or not self._take_frames():
+                return
+        except BrokenFramesError as error:
+            self._bye(malformed("What came is no frame of a WebSocket.").deny, error.code)
+            return
+        except Refused as refused:
+            self._bye(refused.deny)
+            return
+        self._listen()
+
+    def _take_frames(self) -> bool:
+        """Take so many frames in a turn; false if there are more."""
+        for count, event in enumerate(self._ours.events(), 1):
+            self._said(event)
+            if not self._is_free():
+                return False
+            if count == FRAMES_A_TURN:
+                self._again = True
+                self.client.stop_reading()
+                asyncio.get_running_loop().call_soon(self.client.run, self._read_again)
+                return False
+        return True
+
+    def _read_again(self) -> None:
+        self._again = False
+        self._read_on()
+
+    def _is_free(self) -> bool:
+        """Whether the next frame can be taken. If a message has to be read or sent first, no more is listened to."""
+        if self.stage is not Stage.RELAYING:
+            return False
+        busy = self._again or self._reading_elsewhere is not None or bool(self._outgoing)
+        if busy:
+            self.client.stop_reading()
+        return not busy
+
+    def _listen(self) -> None:
+        if not self._closing:
+            self.client.delay(self.gate.timeouts.websocket_ping)
+        self.client.start_reading()
+
+    def _said(self, event: Event) -> None:
+        """One event of the client's."""
+        match event:
+            case TextMessage() | BytesMessage():
+                self._take(event)
+            case Ping():
+                if self._ours.is_open and not self.client.takes_nothing():  # who reads nothing gets no pile of pongs
+                    self.client.write(self._ours.pong(event.payload))
+            case CloseConnection():
+                self._closed(event, self._theirs)
+            case _:
+                pass
+
+    def _take(self, piece: TextMessage | BytesMessage) -> None:
+        """A piece of a message; when it is whole, what it names is read."""
+        assert self._inbox is not None
+        if self._closing:
+            return
+        self.bytes_in += len(piece.data)
+        self._spoke_at = self.gate.now()
+        try:
+            said = self._inbox.take(piece)
+        except BodyTooLargeError:
+            limit = self.gate.limits.websocket_message_bytes
+            raise malformed(f"The message is over the limit of {limit} bytes.", 413) from None
+        except NoRoomError:
+            raise self.gate.no_room() from None
+        if said is not None:
+            self._read(said)
+
+    def _read(self, said: Said) -> None:
+        """Read what a message names; if that takes long, elsewhere."""
+        assert self._talk is not None
+        try:
+            reading = None if said.body.spooled else self._talk.reader.read_light(said.content())
+        except MalformedBodyError as error:
+            said.close()
+            raise malformed(str(error), error.status) from None
+        except HeavyBodyError:
+            reading = None
+        if reading is not None:
+            self._decide_on(said, reading)
+            return
+        self._reading_elsewhere = said
+        try:
+            file = said.body.spool()
+        except NoRoomError:
+            raise self.gate.no_room() from None
+        tasks.spawn(self._read_message_elsewhere(said, file), "read-message")
+
+    async def _read_message_elsewhere(self, said: Said, file: IO[bytes]) -> None:
+        """Have a large message read by the process beside this one."""
+        assert self._talk is not None
+        try:
+            reading = await self.gate.reading.read(self._talk.reader, file, said.body.owner)
+        except AbandonedError:
+            return
+        except MalformedBodyError as error:
+            self.client.run(self._bye, malformed(str(error), error.status).deny)
+        except ReadingFailedError as error:
+            self.gate.failed(error)
+            self.client.run(self._bye, Deny(Reason.INTERNAL, self.gate.revision))
+        else:
+            self.client.run(self._read_there, said, reading)
+
+    def _read_there(self, said: Said, reading: Reading) -> None:
+        """It has been read elsewhere."""
+        if self.stage is not Stage.RELAYING:
+            return
+        self._reading_elsewhere = None
+        try:
+            self._decide_on(said, reading)
+        except Refused as refused:
+            self._bye(refused.deny)
+        else:
+            self._read_on()
+
+    # ------------------------------------------------------------------ decide, send
+
+    def _decide_on(self, said: Said, reading: Reading) -> None:
+        """Send a message if all that it and those before it name may be had. It is held while none has named any."""
+        assert self._asked is not None
+        assert self._inbox is not None
+        names = tuple(dict.fromkeys((*self._asked.names, *reading.names)))
+        if len(names) > MAX_NAMES:
+            said.close()
+            raise malformed(f"More than {MAX_NAMES} models on one WebSocket.")
+        self._asked = self._asked._replace(
+            names=names, also=tuple(dict.fromkeys((*self._asked.also, *reading.unnamed)))
+        )
+        decision = self.decide_again()
+        if isinstance(decision, Deny):
+            said.close()
+            raise Refused(decision)
+        self.permit = decision
+        if names or self._asked.also:
+            self._outgoing.extend((*self._inbox.release(), said))
+            self._send_on()
+            return
+        try:
+            self._inbox.hold(said)
+        except BodyTooLargeError:
+            limit = self.gate.limits.websocket_held_bytes
+            raise malformed(f"More than {limit} bytes before a message that names the model.", 413) from None
+
+    def _send_on(self) -> None:
+        """Send what may be sent, in pieces, as the provider takes them."""
+        while self._outgoing and self._upstream is not None and not self._upstream.takes_nothing():
+            said = self._outgoing[0]
+            data, finished = said.next_piece(PIECE)
+            if finished:
+                self._outgoing.popleft().close()
+            self._upstream.say(self._theirs.message(data, finished=finished))
+
+    def switched_sent(self) -> None:
+        """The provider takes more."""
+        self._send_on()
+        self._read_on()
+
+    # ================================================================== the provider's frames
+
+    def switched_data(self, data: bytes) -> None:
+        """What the provider sends."""
+        self._pinged_provider = False
+        self._theirs.feed(data)
+        self._relay_on()
+
+    def _relay_on(self) -> None:
+        """Pass frames on, so many in a turn, in one write, if the lease allows it."""
+        if self.stage is not Stage.RELAYING:
+            return
+        out: list[bytes] = []
+        closed: CloseConnection | None = None
+        more = False
+        try:
+            for count, event in enumerate(self._theirs.events(), 1):
+                if isinstance(event, CloseConnection):
+                    closed = event
+                else:
+                    self._relay_event(event, out)
+                more = count == FRAMES_A_TURN
+                if more:
+                    break
+        except BrokenFramesError:
+            self._provider_failed("invalid_response", out)
+            return
+        if not self._pass_on(out):
+            return
+        if closed is not None:
+            self._closed(closed, self._ours)
+        elif more and self._upstream is not None:
+            self._upstream.hold_back()
+            asyncio.get_running_loop().call_soon(self.client.run, self._relay_again)
+
+    def _relay_again(self) -> None:
+        self._relay_on()
+        if self.stage is Stage.RELAYING and not self.client.takes_nothing():
+            self.go_on()
+
+    def _relay_event(self, event: Event, out: list[bytes]) -> None:
+        match event:
+            case TextMessage() | BytesMessage():
+                if not self._ours.is_open or not (event.data or event.message_finished):
+                    return
+                self._spoke_at = self.gate.now()
+                self._at_boundary = event.message_finished
+                self.relay.bytes_out += len(event.data)
+                out.append(self._ours.message(event.data, finished=event.message_finished))
+            case Ping():
+                if self._upstream is not None and not self._upstream.takes_nothing() and self._theirs.is_open:
+                    self._upstream.say(self._theirs.pong(event.payload))
+            case _:
+                pass
+
+    def _pass_on(self, out: list[bytes]) -> bool:
+        """Write, if the lease allows it; false where that ends the exchange."""
+        if out and self.stage is Stage.RELAYING and self.may_write():
+            self.client.write(b"".join(out))
+            self._check_late()
+        return self.stage is Stage.RELAYING
+
+    def go_on(self) -> None:
+        """The client takes more."""
+        super().go_on()
+        if self._is_free():
+            self._listen()
+
+    # ================================================================== ends
+
+    def _closed(self, event: CloseConnection, other: Side) -> None:
+        """One end closes: the other is told, and answers; when both have closed it is over."""
+        frame = other.close(int(event.code), event.reason or "")
+        if other is self._ours:
+            self.client.write(frame)
+        elif self._upstream is not None:
+            self._upstream.say(frame)
+        if other.has_closed() or (other is self._theirs and self._upstream is None):
+            self._part()
+            return
+        self._closing = True
+        self.client.delay(CLOSE_SECONDS)
+        if self._upstream is not None:
+            self._upstream.deadline = self.gate.now() + CLOSE_SECONDS
+
+    def _part(self) -> None:
+        """Both have closed."""
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.leave()
+        self._end()
+
+    def sever(self, deny: Deny) -> None:
+        """Cut it: the provider at once, the client as far as it can be told."""
+        if self.stage is not Stage.RELAYING:
+            super().sever(deny)
+            return
+        self.severed = True
+        if self.client.nothing_buffered() and self._at_boundary:
+            self._bye(deny)
+        else:
+            self.denied = deny
+            self._abort_upstream()
+            self.client.reset()
+            self._end()
+
+    def _bye(self, deny: Deny, code: int = 0) -> None:
+        """End it for a reason that the client is told: by an error message, unless one is half-way, and by a close."""
+        if self.stage is not Stage.RELAYING:
+            return
+        assert self._talk is not None
+        self.denied = deny
+        self._abort_upstream()
+        out = []
+        if self._at_boundary and self._ours.is_open:
+            refusal = refuse(deny, *self.gate.refusal_context(self, deny))
+            out.append(self._ours.message(refusal.last_message(self._talk).decode()))
+        self.client.write(b"".join((*out, self._ours.close(code or _code(deny), str(deny.reason)))))
+        self._end()
+
+    def _provider_failed(self, cause: str, out: list[bytes]) -> None:
+        """The provider has gone without a close, or speaks another protocol."""
+        if not self._pass_on(out):
+            return
+        self.gate.recorder.failure(self, cause)
+        self._abort_upstream()
+        self.client.write(self._ours.close(frames.INTERNAL, "the provider is gone"))
+        self._end()
+
+    def upstream_lost(self, cause: str, *, untouched: bool) -> None:
+        """The connection to the provider is gone."""
+        if self.stage is not Stage.RELAYING:
+            super().upstream_lost(cause, untouched=untouched)
+            return
+        self._upstream = None
+        if not self._theirs.has_closed():
+            self._provider_failed(cause, [])
+
+    def timed_out(self) -> None:
+        """The client has sent nothing for as long as it may: it is asked whether it is there, and cut if it is not."""
+        if self._closing or self._pinged_client:
+            self.client.reset()
+        elif self.gate.now() - self._spoke_at > self.gate.timeouts.websocket_idle:
+            self._tell_both(frames.GOING_AWAY, "idle")
+        else:
+            self._pinged_client = True
+            self.client.write(self._ours.ping())
+            self.client.delay(self.gate.timeouts.websocket_ping)
+
+    def switched_quiet(self) -> None:
+        """The same of the provider."""
+        if self._upstream is None:
+            return
+        if self._closing or self._pinged_provider:
+            self._provider_failed("timeout", [])
+        else:
+            self._pinged_provider = True
+            self._upstream.say(self._theirs.ping())
+
+    def _tell_both(self, code: int, reason: str) -> None:
+        self.client.write(self._ours.close(code, reason))
+        if self._upstream is not None:
+            self._upstream.say(self._theirs.close(code, reason))
+        self._part()
+
+    def _end(self) -> None:
+        self.keep_alive = self.keep_alive and not self._early
+        if self._inbox is not None:
+            self._inbox.close()
+        for said in (*self._outgoing, *filter(None, (self._reading_elsewhere,))):
+            said.close()
+        self._outgoing.clear()
+        self._reading_elsewhere = None
+        super()._end()
+
+
+def _code(deny: Deny) -> int:
+    if deny.status == 413:
+        return frames.TOO_BIG
+    return _CODES.get(deny.reason, frames.POLICY_VIOLATION)
