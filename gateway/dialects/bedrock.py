@@ -71,11 +71,11 @@ BEDROCK = Dialect(
     name="bedrock",
     operations=(
         Operation("converse", "POST", f"{_MODEL}/converse"),
-        Operation("converse-stream", "POST", f"{_MODEL}/converse-stream", streams=True, stream_error=stream_error),
+        Operation("converse-stream", "POST", f"{_MODEL}/converse-stream", streams=True, framed=True, stream_error=stream_error),
         Operation("invoke", "POST", f"{_MODEL}/invoke", MORE, also=True, implied=(FALLBACK,)),
         Operation(
             "invoke-with-response-stream", "POST", f"{_MODEL}/invoke-with-response-stream", MORE, also=True,
-            implied=(FALLBACK,), streams=True, stream_error=stream_error,
+            implied=(FALLBACK,), streams=True, framed=True, stream_error=stream_error,
         ),
         Operation("count-tokens", "POST", f"{_MODEL}/count-tokens"),
         Operation("async-invoke.start", "POST", "/async-invoke", _BODY, kept=(creates("invocation", "invocationArn"),)),
