@@ -84,7 +84,6 @@ def _targets(t: Target) -> Iterator[tuple[str, str, bytes, tuple[int, ...]]]:
     yield "64", "K in chunks", chunked + b"".join(b"1\r\n%c\r\n" % byte for byte in denied) + b"0\r\n\r\n", DENIED
     yield "64", "a size that is none", chunked + b"zz\r\n{}\r\n0\r\n\r\n", MALFORMED
     yield "64", "a chunk that is longer", chunked + b"2\r\n{}}\r\n0\r\n\r\n", MALFORMED
-    kept = request(t.provider, t.path, denied)
     for upgrade in ("h2c", "websocket", "TLS/1.0"):
         yield (
             "66",
@@ -116,7 +115,6 @@ def _targets(t: Target) -> Iterator[tuple[str, str, bytes, tuple[int, ...]]]:
         request(t.provider, t.path, denied, "Portcullis-On-Behalf-Of: demo-bob"),
         (401,),
     )
-    del kept
 
 
 def _surfaces() -> Iterator[tuple[str, str, str, bytes, tuple[int, ...]]]:

@@ -403,7 +403,7 @@ def _nested() -> Iterator[Row]:
         openai("/v1/images/generations", {"prompt": "x", "model": "omni-moderation", "svg": {"model": K}}),
         DENIED,
     )
-    yield "11", "a video without a model", "openai", openai("/v1/videos", {"prompt": "x"}), (200, 404, 451)
+    yield "11", "a video without a model", "openai", openai("/v1/videos", {"prompt": "x"}), DENIED
     for path, body in (
         ("/v1/threads/runs", {"assistant_id": "asst_1"}), ("/v1/threads/t_1/runs", {"assistant_id": "asst_1"}),
         ("/v1/threads/t_1/runs/r_1/submit_tool_outputs", {"tool_outputs": []}), ("/v1/threads/t_1/runs", {"assistant_id": "asst_1", "model": K}),
