@@ -77,7 +77,7 @@ class Operation:
     run beside those that are named: all that could are looked at (``*``: of any capability). ``prefix`` stands before
     the path's name in the catalog. ``also``: the body's names count beside the path's; else they must be the same.
     ``query``: the parameter that names a model. ``streams``: it answers with a stream without being asked to;
-    ``framed``: of binary messages.
+    ``framed``: of binary messages. ``untyped``: a body without a Content-Type is JSON.
     ``stream_error`` writes the last event of a stream that is cut. ``kept`` are the things that outlive the request.
     """
 
@@ -95,6 +95,7 @@ class Operation:
     query: str = ""
     streams: bool = False
     framed: bool = False
+    untyped: bool = False
     stream_error: StreamError | None = None
     listing: ListShape | None = None
     kept: tuple[Kept, ...] = ()
