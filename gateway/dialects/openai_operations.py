@@ -249,7 +249,7 @@ OPERATIONS = (
 
 NOT_SERVED = (
     (r"\w+ /v1/organization/.*|\w+ /v1/projects/.*", "administration of the account, which needs an administrator's key"),
-    (r"\w+ /v1/webhook.*|\w+ /v1/safety/.*", "administration of the account"),
+    (r"\w+ /v1/webhook.*|\w+ /v1/safety/.*|\w+ /v1/vaults.*", "administration of the account"),
     (r"\w+ /v1/agents.*|\w+ /v1/chatkit/.*", "agents run models of their own choice, in environments of the provider"),
     (r"\w+ /v1/live/.*", "sessions whose media does not pass the gateway"),
     (r"\w+ /v1/audio/voice.*", "voices have models of their own, which no request names"),
