@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-import orjson
 from bench_processes import BenchError, Cores, Processes, free_port, wait_for, with_children
 
 from gateway.embedded import find_server
@@ -30,10 +29,6 @@ REFUSE = "x-bench-refuse"
 
 COMPILED = ROOT / "build" / "compiled"
 """Where ``make compiled`` puts the gateway with its data plane as native code."""
-
-INTERPRETER = os.environ.get("BENCH_PYTHON", sys.executable)
-"""What runs ours. An interpreter that was built without profile-guided optimisation is a third slower than those of
-distributions and container images; it must be of this one's version."""
 
 MODEL, KILLED = "gpt-5.4", "gpt-5.4-mini"
 PATH = "/openai/v1/chat/completions"
@@ -382,9 +377,9 @@ class Gateway:
         (directory / "seeds" / "bench.toml").write_text(seeds(directives=self.directives, callers=self.callers))
         port, admin = free_port(), free_port()
         env = gateway_env(directory, port, admin, site.upstream, self.workers)
-        env |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(map(str, self._modules()))}
+        env |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(COMPILED if self.compiled else ROOT)}
         redis = self._redis(site, directory)
-        command = [INTERPRETER, "-m", "gateway.cli"]
+        command = [sys.executable, "-m", "gateway.cli"]
         made = subprocess.run(
             [*command, "init", "--seeds", directory / "seeds"],
             env=env, cwd=directory, check=False, capture_output=True, text=True,
@@ -398,10 +393,6 @@ class Gateway:
         workers = [member.pid for member in members if "gateway.proxy.worker" in member.cmdline()]
         beside = [member.pid for member in members if member.pid not in workers]
         return Running(port, tuple(workers), (*beside, redis))
-
-    def _modules(self) -> tuple[Path, Path]:
-        """Where the interpreter finds the gateway, and what it needs."""
-        return COMPILED if self.compiled else ROOT, Path(orjson.__file__).parents[1]
 
     def _redis(self, site: Site, directory: Path) -> int:
         socket = directory / "redis.sock"
@@ -447,7 +438,7 @@ CONTENDERS = (
     Contender("nginx", "no log, no checks", _needs("nginx", "nginx"), start_nginx),
     Contender(MARK, "no log, no checks", envoy_missing, start_envoy),
     Contender(
-        OURS, f"policy, caller check, counters, a JSON line per request, Redis; compiled, on {INTERPRETER}",
+        OURS, "policy, caller check, counters, a JSON line per request, Redis; compiled",
         compiled_missing, Gateway(OURS),
     ),
     Contender(
