@@ -10,6 +10,7 @@ import typer
 from gateway import __version__
 from gateway.cli import asking, changes, models, nouns, people, proof, restrict
 from gateway.cli.exits import MEANINGS
+from gateway.cli.session import Config
 
 SUMMARY = """A gate in front of model APIs, with an off switch that proves itself.
 
@@ -41,8 +42,6 @@ nouns.add_to(app)
 asking.add_to(app)
 people.add_to(app)
 proof.add_to(app)
-
-Config = Annotated[Path | None, typer.Option(help="The settings file; by default config/portcullis.toml if there.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -83,9 +82,9 @@ def init(
     if_needed: Annotated[bool, typer.Option("--if-needed", help="Exit 0 where there is a policy already.")] = False,
 ) -> None:
     """Write the first policy, and show the first operator's token once. After a loss of Redis: restore the last."""
-    from gateway.cli import serve as starting  # noqa: PLC0415 - it imports the whole gateway
+    from gateway.cli import machine  # noqa: PLC0415 - it imports the whole gateway
 
-    starting.init(config, seeds, operator, contact, information, if_needed=if_needed)
+    machine.init(config, seeds, operator, contact, information, if_needed=if_needed)
 
 
 @app.command()
@@ -94,9 +93,9 @@ def appoint(
     config: Config = None,
 ) -> None:
     """Make an approver who counts as nobody else, with the machine's signing key: where one was lost."""
-    from gateway.cli import serve as starting  # noqa: PLC0415 - it imports the whole gateway
+    from gateway.cli import machine  # noqa: PLC0415 - it imports the whole gateway
 
-    starting.appoint(config, operator)
+    machine.appoint(config, operator)
 
 
 def run() -> NoReturn:

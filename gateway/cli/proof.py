@@ -2,6 +2,7 @@
 
 import json
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,16 +10,19 @@ import typer
 from gateway.cli import show
 from gateway.cli.client import DEFAULT_WAIT, segment
 from gateway.cli.exits import Exit
-from gateway.cli.session import Session, Wait, code_of, command
+from gateway.cli.session import Config, Session, Wait, code_of, command
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     command(app, "replicas")(replicas)
     command(app, "receipt")(receipt)
-    policies = typer.Typer(help="The policy in force.", no_args_is_help=True, rich_markup_mode=None)
+    policies = typer.Typer(
+        help="The policy in force, and the one remembered.", no_args_is_help=True, rich_markup_mode=None
+    )
     app.add_typer(policies, name="policy")
     command(policies, "show")(policy_show)
+    policies.command("restore")(policy_restore)
 
 
 class Action(StrEnum):
@@ -67,6 +71,33 @@ def _receipt(body: dict[str, Any]) -> None:
     )
 
 
-def policy_show(session: Session) -> Exit:
+def policy_show(
+    session: Session,
+    remembered: Annotated[
+        bool, typer.Option("--remembered", help="What this machine's workers applied last; asks nobody.")
+    ] = False,
+    config: Config = None,
+) -> Exit:
     """The policy document in force, as JSON."""
+    if remembered:
+        from gateway.cli import machine  # noqa: PLC0415 - it imports the whole gateway
+
+        machine.show_remembered(config, as_json=session.as_json)
+        return Exit.DONE
     return session.show(session.client.get("/api/v1/policy"), lambda body: print(json.dumps(body, indent=2)))
+
+
+def policy_restore(
+    config: Config = None,
+    seeds: Annotated[
+        Path | None, typer.Option(help="Whom an empty Redis gets as operators and callers; as for init.")
+    ] = None,
+    operator: Annotated[str, typer.Option(help="The approver that an empty Redis gets without seeds.")] = "admin",
+    replacing: Annotated[
+        bool, typer.Option("--replacing", help="Also where Redis has restrictions that are not remembered.")
+    ] = False,
+) -> None:
+    """Put what this machine remembers back into a Redis that is empty or behind, under a new epoch."""
+    from gateway.cli import machine  # noqa: PLC0415 - it imports the whole gateway
+
+    machine.restore_policy(config, seeds, operator, replacing=replacing)

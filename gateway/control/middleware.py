@@ -43,7 +43,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 def _unavailable(error: Exception, method: str) -> Problem:
     match error:
         case NotInitialisedError():
-            return Unavailable("Redis holds no policy. Run portcullis init, or restore the last one.")
+            return Unavailable("Redis holds no policy. Run portcullis init, or portcullis policy restore after a loss.")
         case ForgedError():
             return Unavailable(
                 "What Redis holds was not signed by this gateway. See the log and signing.public_key_files."

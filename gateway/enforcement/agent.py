@@ -226,7 +226,7 @@ class Agent:
             cur: dict[bytes, bytes] = await self._commands.hgetall(self._keys.cur)
             if not cur:
                 if self.replica.remembered is not None:
-                    raise Fenced("Redis is empty, and a policy is remembered; restore it with `portcullis init`")
+                    raise Fenced("Redis is empty, and a policy is remembered; restore it with `portcullis policy restore`")
                 raise NotInitialisedError("there is no policy in Redis; `portcullis init` writes the first")
             rev = int(cur[b"rev"])
             stored = await self._commands.xrange(self._keys.log, min=f"{rev}-0", max=f"{rev}-0")

@@ -71,6 +71,24 @@ return {'DONE'}
 """
 )
 
+REPLACE = (
+    _STORE
+    + """
+-- KEYS: cur log docs doc, then one key per record
+-- ARGV: seen_epoch seen_rev seen_hash epoch rev hash entry doc_sha doc, then the records
+-- A new epoch over a Redis that is behind, if it still is as it was seen.
+if redis.replicate_commands then redis.replicate_commands() end
+local cur = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'hash')
+if (cur[1] or '') ~= ARGV[1] or (cur[2] or '') ~= ARGV[2] or (cur[3] or '') ~= ARGV[3] then return {'CHANGED'} end
+redis.call('XADD', KEYS[2], ARGV[5] .. '-0', 'entry', ARGV[7])
+redis.call('SET', KEYS[4], ARGV[9])
+redis.call('RPUSH', KEYS[3], ARGV[8])
+for i = 5, #KEYS do store(KEYS[i], ARGV[i + 5]) end
+redis.call('HSET', KEYS[1], 'epoch', ARGV[4], 'rev', ARGV[5], 'hash', ARGV[6], 'doc', ARGV[8])
+return {'DONE'}
+"""
+)
+
 RENEW = """
 -- KEYS: cur replicas acks   ARGV: member epoch rev hash swept streams_cut draining nonce host version finishing
 if redis.replicate_commands then redis.replicate_commands() end

@@ -50,6 +50,25 @@ class Current:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What Redis has, as far as it can be read: ``cur`` as it is stored, and the highest number in the log.
+
+    ``current``: the policy there, where it is one of ours.
+    """
+
+    epoch: str = ""
+    rev: str = ""
+    hash: str = ""
+    top: int = 0
+    current: Current | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no policy at all."""
+        return not (self.epoch or self.rev or self.hash)
+
+
+@dataclass(frozen=True, slots=True)
 class Edit:
     """What a commit changes beside the document: records by Redis key (empty deletes), and whom replicas forget."""
 
@@ -84,6 +103,7 @@ class Store:
         self.records = Records(redis, keys, signer)
         self._commit = redis.register_script(scripts.COMMIT)
         self._init = redis.register_script(scripts.INIT)
+        self._replace = redis.register_script(scripts.REPLACE)
         self._cached: Current | None = None
         self._reading = asyncio.Lock()
 
@@ -128,6 +148,17 @@ class Store:
         if outlived(snapshot):
             snapshot = await compiled(known.document, entry.rev)
         return Current(entry.position, entry.doc, known.document, snapshot)
+
+    async def standing(self) -> Standing:
+        """What Redis has, whatever it is: for whoever must judge it without being stopped by it."""
+        cur: dict[bytes, bytes] = await self.redis.hgetall(self.keys.cur)
+        newest = await self.redis.xrevrange(self.keys.log, count=1)
+        try:
+            current = await self.current()
+        except (NotInitialisedError, ForgedError, KeyError, ValueError):
+            current = None
+        said = {name: cur.get(name.encode(), b"").decode("utf-8", "replace") for name in ("epoch", "rev", "hash")}
+        return Standing(**said, top=int(newest[0][0].partition(b"-")[0]) if newest else 0, current=current)
 
     async def entry(self, rev: int) -> Entry | None:
         """One revision of the log."""
@@ -227,16 +258,19 @@ class Store:
         actor: str,
         restored: Position | None = None,
         action: Literal["init", "restore"] = "init",
+        over: Standing | None = None,
     ) -> Entry:
         """Write the first revision of a new epoch; after a loss, one above the revision that is remembered.
 
+        ``over``: what Redis has instead of it, if anything; the new revision is above that, too.
+
         Raises:
-            AlreadyInitialisedError: there is a policy.
+            AlreadyInitialisedError: there is a policy, or another one than ``over``.
         """
         body = dump(document)
         entry = Entry(
             epoch=secrets.token_hex(8),
-            rev=restored.rev + 1 if restored else 1,
+            rev=max(restored.rev if restored else 0, over.top if over else 0) + 1,
             at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             actor=actor,
             action=action,
@@ -247,9 +281,11 @@ class Store:
             prev=restored.hash if restored else GENESIS,
         )
         keys = self.keys
-        (status,) = await self._init(
+        script, seen = (self._init, ()) if over is None else (self._replace, (over.epoch, over.rev, over.hash))
+        (status,) = await script(
             keys=[keys.cur, keys.log, keys.docs, keys.doc(entry.doc), *edit.records],
             args=[
+                *seen,
                 *(entry.epoch, entry.rev, entry.hash, entry.sealed(self.signer), entry.doc),
                 self.signer.seal("document", entry.doc, body),
                 *edit.records.values(),
