@@ -15,12 +15,15 @@ from redis.exceptions import RedisError
 
 from gateway import tasks
 from gateway.control.app import Context, build
+from gateway.control.local_holds import LocalHolds
 from gateway.control.problems import Conflict
+from gateway.control.remembered import Operators
 from gateway.control.scheduler import Scheduler
 from gateway.embedded import EmbeddedRedis
 from gateway.enforcement import scripts
 from gateway.enforcement.connection import FEED_BLOCK_MS, connect
 from gateway.enforcement.keys import Keys
+from gateway.enforcement.local import UnreadableError
 from gateway.enforcement.receipts import Receipts
 from gateway.enforcement.requirements import Finding, inspect
 from gateway.enforcement.signing import ForgedError, load_signer
@@ -77,6 +80,11 @@ class ControlProcess:
         except (OSError, PortTakenError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             raise StartError(f"proxy.listen {settings.proxy.listen}: {why}") from None
+        try:
+            self._local = LocalHolds(self.store, self._receipts, settings.state_dir, self._supervisor.hold)
+        except UnreadableError as error:
+            raise StartError(str(error)) from None
+        self._operators = Operators(self.store, settings.state_dir)
         self._last_offline: list[Sample] = []
         self._background: list[asyncio.Task[Any]] = []
         self._burials: set[asyncio.Task[Any]] = set()
@@ -106,6 +114,8 @@ class ControlProcess:
         await self._inspect_redis()
         self._receipts.start()
         self._background.append(tasks.spawn(Scheduler(self.store, self._receipts).run(), "scheduler"))
+        self._background.append(tasks.spawn(self._operators.run(), "operators"))
+        self._background.append(tasks.spawn(self._local.run(), "local-holds"))
         if self._tls is not None:
             self._background.append(tasks.spawn(keep_current([self._tls]), "certificates"))
         admin = await self._serve_admin(runner)
@@ -167,6 +177,8 @@ class ControlProcess:
             restart=self._restart,
             traffic=self._traffic,
             refusal=self._supervisor.refusal,
+            local=self._local,
+            operators=self._operators,
         )
         return web.AppRunner(build(context), access_log=None, shutdown_timeout=1.0)
 
@@ -265,7 +277,8 @@ class ControlProcess:
         await self._supervisor.count()
         for basis, seconds in self._receipts.take_durations():
             self._counters.observe("portcullis_enforcement_seconds", (str(basis),), seconds)
-        return expose([*self._supervisor.samples(), self._counters.samples(), await self._offline()])
+        own = [self._counters.samples(), self._local.samples(), await self._offline()]
+        return expose([*self._supervisor.samples(), *own])
 
     async def _offline(self) -> list[Sample]:
         """What is off; while Redis is away, what was off last: a dashboard must not show everything on."""

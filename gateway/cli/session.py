@@ -68,6 +68,10 @@ class Session:
         if show.is_waiting(reply.body):
             show.waiting(reply.body)
             return code_of(reply)
+        if show.is_local(reply.body):
+            show.local(headline, reply.body, *tail)
+            show.still_off(reply.body)
+            return code_of(reply)
         print(show.receipt_line(headline, reply.body, *tail))
         more(reply.body)
         show.still_off(reply.body)
@@ -101,6 +105,8 @@ def code_of(reply: Reply) -> Exit:
         return Exit.STILL_OFF
     if not reply.ok:
         return Exit.REFUSED
+    if show.is_local(body):
+        return Exit.THIS_MACHINE_ONLY
     return Exit.DONE if body.get("enforced", True) or "basis" not in body else Exit.NOT_ENFORCED
 
 

@@ -21,9 +21,11 @@ from redis.exceptions import RedisError
 from gateway import tasks
 from gateway.enforcement import lease, scripts
 from gateway.enforcement.compiling import compiled, outlived
-from gateway.enforcement.connection import FEED_BLOCK_MS, Client
-from gateway.enforcement.entry import Entry, read_entry
+from gateway.enforcement.connection import Client
+from gateway.enforcement.entry import Entry, Position, read_entry
+from gateway.enforcement.feed import Feed, NotInitialisedError
 from gateway.enforcement.keys import Keys
+from gateway.enforcement.local import EVERYTHING, Holds, UnreadableError, load_holds, merged
 from gateway.enforcement.memory import recall, remember
 from gateway.enforcement.records import Records
 from gateway.enforcement.replica import Fenced, Gap, Gone, Renewal, Replica, State, write_finishing
@@ -32,10 +34,10 @@ from gateway.errors import describe
 from gateway.identity.directory import UNKNOWN, Unknown
 from gateway.observability.metrics import Sample
 from gateway.policy.caller import Caller
+from gateway.policy.document import Document
 from gateway.policy.snapshot import Snapshot
 
 Callers = Iterable[str] | Literal["all"]
-_FEED_BATCH = 1000
 BOUNDARY_LOOK_SECONDS = 30.0
 """How long at the most until the wall clock is looked at again: somebody may have set it."""
 
@@ -51,10 +53,6 @@ class Plane(Protocol):
 
     def sever_overdue(self) -> None:
         """Sever what the lease no longer covers."""
-
-
-class NotInitialisedError(Exception):
-    """There is no policy in Redis; ``portcullis init`` writes the first."""
 
 
 class Agent:
@@ -80,11 +78,13 @@ class Agent:
         self._verifier = verifier
         self._keys = keys
         self._commands = commands
-        self._feed = feed
+        self._feed = Feed(commands, feed, keys, verifier)
         self._version = version
         self._plane: Plane | None = None
         self._doc = ""
+        self._document: Document | None = None
         self._snapshot: Snapshot | None = None
+        self._held: Holds = ()
         self._applying = asyncio.Lock()
         self._tasks: list[asyncio.Task[Any]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -93,6 +93,7 @@ class Agent:
         self._writer: asyncio.Task[Any] | None = None
         self._log = structlog.get_logger("portcullis.replica").bind(replica=name)
         self._told = ""
+        self._local = self._load_local()
         self._renew_script = commands.register_script(scripts.RENEW)
         self._leave_script = commands.register_script(scripts.LEAVE)
         self.ready = asyncio.Event()
@@ -190,22 +191,18 @@ class Agent:
     # ------------------------------------------------------------------ reading
 
     async def _read_feed(self) -> list[bytes]:
-        if self.replica.position is None:
-            return []
-        last = f"{self.replica.position.rev}-0"
-        answer = await self._feed.xread({self._keys.log: last}, count=_FEED_BATCH, block=FEED_BLOCK_MS)
-        return [fields.get(b"entry", b"") for _, entries in answer or () for _, fields in entries]
+        here = self.replica.position
+        return [] if here is None else await self._feed.news(here.rev)
 
     async def _catch_up(self) -> None:
         """Read on from where the replica stands, as a renewal's STALE asks for."""
         if self.replica.position is None:
             raise Gap
-        start = f"{self.replica.position.rev + 1}-0"
-        entries = await self._commands.xrange(self._keys.log, min=start, count=_FEED_BATCH)
-        if not entries or entries[0][0] != start.encode():
-            await self._synchronise()
+        entries = await self._feed.after(self.replica.position.rev)
+        if entries:
+            await self._advance(entries)
         else:
-            await self._advance([fields.get(b"entry", b"") for _, fields in entries])
+            await self._synchronise()
 
     async def _advance(self, sealed: list[bytes]) -> None:
         """Apply contiguous entries: load first, then one synchronous callback, then acknowledge."""
@@ -223,19 +220,7 @@ class Agent:
     async def _synchronise(self) -> None:
         """Take the current revision whole, and forget all cached callers."""
         async with self._applying:
-            cur: dict[bytes, bytes] = await self._commands.hgetall(self._keys.cur)
-            if not cur:
-                if self.replica.remembered is not None:
-                    raise Fenced("Redis is empty, and a policy is remembered; restore it with `portcullis policy restore`")
-                raise NotInitialisedError("there is no policy in Redis; `portcullis init` writes the first")
-            rev = int(cur[b"rev"])
-            stored = await self._commands.xrange(self._keys.log, min=f"{rev}-0", max=f"{rev}-0")
-            if not stored:
-                raise Fenced(f"revision {rev} has no entry in the log")
-            sealed = stored[0][1].get(b"entry", b"")
-            entry = read_entry(sealed, self._verifier)
-            if (entry.epoch, entry.rev, entry.hash) != (cur[b"epoch"].decode(), rev, cur[b"hash"].decode()):
-                raise Fenced(f"revision {rev} is not what its log entry says")
+            entry, sealed = await self._feed.current(remembers=self.replica.remembered is not None)
             self.replica.check_jump(entry.position)
             self._doc = ""
             await self._adopt(entry, sealed, "all")
@@ -243,14 +228,20 @@ class Agent:
 
     async def _adopt(self, entry: Entry, sealed_entry: bytes, callers: Callers) -> None:
         sealed_document = None
-        if entry.doc != self._doc or self._snapshot is None:
+        held = self._local_at(entry.position)
+        document = self._document
+        if entry.doc != self._doc or document is None:
             document, sealed_document = await self.records.document(entry.doc)
-            snapshot = await compiled(document, entry.rev)
+            snapshot = await compiled(merged(document, held), entry.rev)
+        elif self._snapshot is None or held != self._held:
+            snapshot = await compiled(merged(document, held), entry.rev)
         else:
             snapshot = self._snapshot.renumbered(entry.rev)
         fresh = await self._look_up_anew(callers)
-        while outlived(snapshot):  # what this replica denies by now, it must go on denying
-            snapshot = await compiled(snapshot.document, entry.rev)
+        while outlived(snapshot) or held != self._local_at(entry.position):
+            held = self._local_at(entry.position)  # what this replica denies by now, it must go on denying
+            snapshot = await compiled(merged(document, held), entry.rev)
+        self._document, self._held = document, held
         self._apply(snapshot, entry, callers, fresh)
         self._remember_later(sealed_entry, sealed_document)
 
@@ -293,20 +284,46 @@ class Agent:
         self._boundary = tasks.spawn(self._deny_what_is_due(), "replica-boundary")
 
     async def _deny_what_is_due(self) -> None:
-        """Compile the same document anew for the time that it is; nothing ever opens by this.
+        """Compile the same document anew for the time that it is; nothing ever opens by this."""
+        await self._compile_anew()
+        self._watch_boundary()
+
+    async def _compile_anew(self) -> None:
+        """Until what is in force is compiled for this moment, and with the local holds that stand.
 
         A revision that is applied meanwhile is newer: it stays, and has its own timer.
         """
         assert self._plane is not None
-        assert self._snapshot is not None
-        old = self._snapshot
-        if outlived(old):
-            snapshot = await compiled(old.document, old.revision)
-            if self._snapshot is not old:
+        while (old := self._snapshot) is not None:
+            held = self._local_at(self.replica.position)
+            if not outlived(old) and held == self._held:
                 return
-            self._snapshot = snapshot
-            self._plane.apply(snapshot, (), {})
-        self._watch_boundary()
+            snapshot = await compiled(merged(self._document or old.document, held), old.revision)
+            if self._snapshot is old and held == self._local_at(self.replica.position):
+                self._snapshot, self._held = snapshot, held
+                self._plane.apply(snapshot, (), {})
+
+    # ------------------------------------------------------------------ local holds
+
+    async def hold_locally(self, holds: Holds) -> None:
+        """Let these holds of the machine stand, and no others; when it returns, they do."""
+        self._local = holds
+        await self._compile_anew()
+
+    @property
+    def held(self) -> Holds:
+        """The holds of the machine that stand here beside the revision in force."""
+        return self._local_at(self.replica.position)
+
+    def _local_at(self, position: Position | None) -> Holds:
+        return tuple(local for local in self._local if not local.carried_by(position))
+
+    def _load_local(self) -> Holds:
+        try:
+            return load_holds(self._state_dir)
+        except UnreadableError as error:
+            self._log.critical("local_holds_unreadable", error=str(error))
+            return (EVERYTHING,)
 
     # ------------------------------------------------------------------ renewing
 

@@ -49,7 +49,24 @@ class Records:
         sealed = await self._get(self._keys.record("operator", operator_id))
         if sealed is None:
             return None
+        return self.open_operator(operator_id, sealed)
+
+    def open_operator(self, operator_id: str, sealed: bytes) -> OperatorRecord:
+        """An operator from the sealed form.
+
+        Raises:
+            ForgedError: the record is not one of ours.
+            ValueError: it is ours and does not fit the schema.
+        """
         return OperatorRecord.model_validate_json(self._verifier.unseal("operator", operator_id, sealed))
+
+    async def sealed_operators(self, limit: int) -> dict[str, bytes]:
+        """So many operators' records, as they are sealed."""
+        names = await self.page("operator", limit=limit)
+        if not names:
+            return {}
+        found = await self._redis.mget([self._keys.record("operator", name) for name in names])
+        return {name: sealed for name, sealed in zip(names, found, strict=True) if sealed is not None}
 
     async def operator_by_token(self, fingerprint: str) -> OperatorRecord | None:
         """The operator whose token this is."""

@@ -26,6 +26,10 @@ class ConflictError(Exception):
     """Somebody else committed in between; compose anew from the current revision."""
 
 
+class LostError(ConflictError):
+    """This was committed before, in a history that Redis no longer has."""
+
+
 class NotInitialisedError(Exception):
     """There is no policy in Redis yet, or any more; ``portcullis init`` writes the first or restores the last."""
 
@@ -124,6 +128,11 @@ class Store:
         async with self._reading:  # once, however many ask
             return self._known(position) or await self._read(position)
 
+    @property
+    def last(self) -> Current | None:
+        """The policy that was in force when Redis last answered; it may be another by now."""
+        return self._cached
+
     def _known(self, position: Position) -> Current | None:
         known = self._cached
         return known if known is not None and known.position == position and not outlived(known.snapshot) else None
@@ -193,6 +202,7 @@ class Store:
 
         Raises:
             ConflictError: ``base`` is no longer current.
+            LostError: ``op_id`` was committed in a history that was lost.
         """
         edit = edit or Edit()
         body = await beside(document, dump, document) if document is not None else b""
@@ -241,8 +251,10 @@ class Store:
         members = _members(answer["members"])
         if repeated:
             known = await self.entry(answer["rev"])
+            if known is None or known.hash != answer["hash"]:
+                raise LostError
             current = await self.current()
-            return Committed(known or entry, current, base, members, answer["replid"], at, repeated=True)
+            return Committed(known, current, base, members, answer["replid"], at, repeated=True)
         if document is None:
             current = await self._renumbered(base, entry)
         else:

@@ -32,6 +32,7 @@ from gateway.channel import Channel, open_channel
 from gateway.enforcement.agent import Agent
 from gateway.enforcement.connection import FEED_BLOCK_MS, connect
 from gateway.enforcement.keys import Keys
+from gateway.enforcement.local import Holds, read_holds
 from gateway.enforcement.signing import ForgedError, load_verifier
 from gateway.errors import describe
 from gateway.identity.directory import Directory
@@ -40,12 +41,14 @@ from gateway.observability import logs, process
 from gateway.observability.metrics import Sample
 from gateway.observability.request_log import RequestLog
 from gateway.observability.traffic import bucket, flush
+from gateway.policy.decision import Reason
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.gate import LINGER_SECONDS, Gate
 from gateway.proxy.tls import TlsTransport
 from gateway.settings import Settings, load
 from gateway.tls import Watched, keep_current, watched_server
 
+_CUT = "portcullis_streams_cut_total"
 TRAFFIC_SECONDS = 5.0
 SYNC_SECONDS = 10.0
 """How long a worker waits for its first lease before it listens all the same, to refuse with an explanation."""
@@ -237,8 +240,22 @@ class Worker:
                 return self._samples()
             case "refusal":
                 return self._gate.recorder.refusal(message["request_id"])
+            case "hold":
+                return self._hold(read_holds(message["holds"]))
             case _:
                 return self._told(message)
+
+    async def _hold(self, holds: Holds) -> dict[str, Any]:
+        """Let the holds of this machine stand, and no others: how many streams that cut, and which stand by now."""
+        before = self._cut_offline()
+        await self._agent.hold_locally(holds)
+        return {"streams_cut": self._cut_offline() - before, "held": [local.id for local in self._agent.held]}
+
+    def _cut_offline(self) -> int:
+        """How many requests in flight were cut as their model went offline."""
+        reason = str(Reason.MODEL_OFFLINE)
+        samples = self._gate.counters.samples()
+        return sum(value for name, labels, value in samples if name == _CUT and labels[1:] == (reason,))
 
     def _told(self, message: dict[str, Any]) -> None:
         match message.get("event"):

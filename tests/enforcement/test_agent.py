@@ -15,6 +15,7 @@ from samples import ALICE, AT, document, hold
 from gateway.enforcement import compiling, lease
 from gateway.enforcement.agent import Agent
 from gateway.enforcement.entry import Entry
+from gateway.enforcement.local import LocalHold, keep_holds
 from gateway.enforcement.memory import recall
 from gateway.enforcement.replica import State
 from gateway.enforcement.store import Committed, Edit, Store
@@ -741,3 +742,80 @@ async def test_a_full_disk_stops_nothing(begun, make, monkeypatch, until):
     await commit(begun, "gpt-5.4")
     await until(lambda: agent.replica.position.rev == 2)
     assert agent.serves()
+
+
+# ---------------------------------------------------------------- holds of this machine
+
+
+def held(*patterns: str, hold_id: str = "h-local", **fields: Any) -> LocalHold:
+    return LocalHold(id=hold_id, hold=hold(*patterns), operation=hold_id, **fields)
+
+
+async def test_a_hold_of_this_machine_stands_at_once_on_the_revision_in_force(begun, make):
+    agent = make(begin=False)
+    await agent._synchronise()
+    await agent.hold_locally((held("gpt-5.4"),))
+    assert set(agent.plane.snapshot.offline) == {"gpt-5.4"}
+    assert agent.plane.applied == [(1, "all"), (1, set())]
+    await agent.hold_locally(())
+    assert not agent.plane.snapshot.offline
+
+
+async def test_it_stands_beside_every_later_revision_until_one_carries_it(begun, make):
+    agent = make(begin=False)
+    await agent._synchronise()
+    await agent.hold_locally((held("gpt-5.4"),))
+    await commit(begun, callers=("alice",))
+    await agent._recover(agent._renew())
+    assert set(agent.plane.snapshot.offline) == {"gpt-5.4"}
+    await commit(begun, "claude-fable-5")
+    await agent._recover(agent._renew())
+    assert set(agent.plane.snapshot.offline) == {"gpt-5.4", "claude-fable-5"}
+    carried = (await commit(begun, "gpt-5.4")).entry.position
+    await agent.hold_locally((held("gpt-5.4", carried=carried),))
+    assert [local.id for local in agent.held] == ["h-local"], "that revision is not applied yet"
+    await agent._recover(agent._renew())
+    assert (agent.held, set(agent.plane.snapshot.offline)) == ((), {"gpt-5.4"})
+    await commit(begun)
+    await agent._recover(agent._renew())
+    assert not agent.plane.snapshot.offline
+
+
+async def test_a_worker_that_starts_holds_what_is_on_disk(begun, make, tmp_path):
+    keep_holds(tmp_path, (held("gpt-5.4"),))
+    agent = make(begin=False)
+    await agent._synchronise()
+    assert set(agent.plane.snapshot.offline) == {"gpt-5.4"}
+
+
+async def test_a_worker_that_cannot_read_what_it_holds_holds_everything(begun, make, tmp_path):
+    (tmp_path / "local-holds.json").write_text("?")
+    agent = make(begin=False)
+    await agent._synchronise()
+    assert set(agent.plane.snapshot.offline) == set(document().models)
+
+
+async def test_a_hold_that_comes_while_a_revision_is_loaded_is_not_missed(begun, make, monkeypatch):
+    agent = make(begin=False)
+    await agent._synchronise()
+    await commit(begun, "claude-fable-5")
+    load = agent.records.document
+
+    async def slow(sha256: str) -> Any:
+        found = await load(sha256)
+        await agent.hold_locally((held("gpt-5.4"),))
+        return found
+
+    monkeypatch.setattr(agent.records, "document", slow)
+    await agent._recover(agent._renew())
+    assert agent.plane.snapshot.revision == 2
+    assert set(agent.plane.snapshot.offline) == {"gpt-5.4", "claude-fable-5"}
+
+
+async def test_a_hold_of_this_machine_is_not_what_is_remembered(begun, make, signer, tmp_path, until):
+    agent = make(begin=False)
+    await agent.hold_locally((held("gpt-5.4"),))
+    await agent._synchronise()
+    assert set(agent.plane.snapshot.offline) == {"gpt-5.4"}
+    await until(lambda: recall(tmp_path, signer) is not None)
+    assert not recall(tmp_path, signer).document.holds
