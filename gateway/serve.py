@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from gateway import tasks
 from gateway.control.app import Context, build
+from gateway.control.drills import Drills
 from gateway.control.local_holds import LocalHolds
 from gateway.control.problems import Conflict
 from gateway.control.remembered import Operators
@@ -85,6 +86,9 @@ class ControlProcess:
         except UnreadableError as error:
             raise StartError(str(error)) from None
         self._operators = Operators(self.store, settings.state_dir)
+        self._drills = Drills(
+            lambda: self._settings, self.store, self._receipts, self._counters, lambda: self._supervisor.listen
+        )
         self._last_offline: list[Sample] = []
         self._background: list[asyncio.Task[Any]] = []
         self._burials: set[asyncio.Task[Any]] = set()
@@ -122,6 +126,7 @@ class ControlProcess:
         self._supervisor.start()
         self._served = True
         await self._until_ready(admin)
+        self._background.append(tasks.spawn(self._drills.run(), "drills"))
         if started is not None and not self._stop.is_set():
             started(Running(self._supervisor.listen, admin, self._supervisor, self.store, self._stop))
 
@@ -179,6 +184,7 @@ class ControlProcess:
             refusal=self._supervisor.refusal,
             local=self._local,
             operators=self._operators,
+            drills=self._drills,
         )
         return web.AppRunner(build(context), access_log=None, shutdown_timeout=1.0)
 
@@ -277,7 +283,7 @@ class ControlProcess:
         await self._supervisor.count()
         for basis, seconds in self._receipts.take_durations():
             self._counters.observe("portcullis_enforcement_seconds", (str(basis),), seconds)
-        own = [self._counters.samples(), self._local.samples(), await self._offline()]
+        own = [self._counters.samples(), self._local.samples(), self._drills.samples(), await self._offline()]
         return expose([*self._supervisor.samples(), *own])
 
     async def _offline(self) -> list[Sample]:

@@ -301,6 +301,38 @@ class Signing(Section):
     public_key_files: tuple[Path, ...] = Field(default=(), description="Default: signing.pub in state_dir.")
 
 
+class Drill(Section):
+    """A canary model that goes off and on, end to end: so that the switch was used before it is needed.
+
+    It needs a model that nobody else uses, at a provider of its own, whose streams last until they are cut (the
+    simulator's do), and the gateway key of a caller who may use it.
+    """
+
+    model: str | None = Field(default=None, description="The canary's id in the catalog.")
+    every: float = Field(default=0.0, ge=0, description="Seconds between drills, on one of all machines; 0: by hand.")
+    key: SecretStr | None = Field(default=None, description="A gateway key that may use the canary.")
+    key_env: str | None = Field(default=None, description="The environment variable that holds it.")
+    key_file: Path | None = Field(default=None, description="The file that holds it.")
+    url: str | None = Field(
+        default=None, pattern=r"^https?://[^\s/?#@]+$", description="Where to ask instead of this machine's listener."
+    )
+    patience: Positive = Field(default=60.0, description="Seconds that each step may take.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.every and self.model is None:
+            raise ValueError("every: needs drill.model")
+        return self
+
+    def caller_key(self) -> str | None:
+        """The key to ask with.
+
+        Raises:
+            SettingsError: it is to be read from a place that has none.
+        """
+        return _secret("key", self.key, self.key_env, self.key_file)
+
+
 class Log(Section):
     """One JSON line per request, on standard output or in a file."""
 
@@ -357,6 +389,7 @@ class Settings(BaseSettings):
     redis: Redis = Redis()
     signing: Signing = Signing()
     log: Log = Log()
+    drill: Drill = Drill()
     providers: dict[Name, Provider] = Field(default_factory=dict)
     issuers: dict[Name, Issuer] = Field(default_factory=dict)
 

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.control.drills import Drills
 from gateway.control.local_holds import LocalHolds
 from gateway.control.remembered import Operators
 from gateway.enforcement.receipts import Receipts
@@ -20,6 +21,7 @@ class Context:
     workers remember of a refused request. ``workers``: how many are in which state. ``restart`` replaces them one after
     the other, gives how many, and raises ``Conflict`` where that can't be. ``local`` and ``operators``: what stands on
     this machine, and who may close something here, while Redis cannot be reached; ``None`` where nobody keeps that.
+    ``drills`` runs the canary's.
     """
 
     settings: Settings
@@ -33,3 +35,4 @@ class Context:
     restart: Callable[[], Coroutine[Any, Any, int]] | None = None
     local: LocalHolds | None = None
     operators: Operators | None = None
+    drills: Drills | None = None

@@ -69,6 +69,12 @@ METRICS: tuple[Definition, ...] = (
     Definition(_P + "workers", "gauge", "Workers by what they are doing.", ("state",)),
     Definition(_P + "worker_restarts_total", "counter", "Workers that died and were started again."),
     Definition(_P + "models_offline", "gauge", "1 for each model that a hold closes.", ("model",)),
+    Definition(
+        _P + "drill_seconds", "histogram", "From a drill's commit until its step was proven.", ("step",),
+        ENFORCEMENT_BUCKETS,
+    ),
+    Definition(_P + "drills_total", "counter", "Drills that ended.", ("result",)),
+    Definition(_P + "drill_last_success_timestamp_seconds", "gauge", "When this process last saw one pass."),
     Definition(_P + "local_holds", "gauge", "Holds of this machine that not all its workers have by a revision yet."),
     Definition(
         _P + "enforcement_seconds", "histogram", "From a commit to its proof.", ("basis",), ENFORCEMENT_BUCKETS
