@@ -74,7 +74,12 @@ class ControlProcess:
         self._redis = EmbeddedRedis(settings.state_dir) if settings.redis.url == "embedded" else None
         self._commands = connect(settings)
         self._feed = connect(settings, timeout=FEED_BLOCK_MS / 1000 + 2)
-        self.store = Store(self._commands, Keys(settings.redis.prefix), load_signer(settings.signing_key))
+        self.store = Store(
+            self._commands,
+            Keys(settings.redis.prefix),
+            load_signer(settings.signing_key),
+            replicas_ack=settings.redis.replicas_ack,
+        )
         self._receipts = Receipts(self.store, self._feed)
         try:
             self._supervisor = Supervisor(taken(settings), self._bury)

@@ -191,6 +191,12 @@ class Redis(Section):
         default=None, description="Who signs the servers' certificates; default: the system's."
     )
     prefix: str = Field(default="{pc}", pattern=r"^\{[A-Za-z0-9_-]{1,32}\}$", description="One per gateway.")
+    replicas_ack: int = Field(
+        default=0,
+        ge=0,
+        le=16,
+        description="Redis replicas that must have a commit before it counts as enforced (WAIT).",
+    )
     strict: bool = Field(
         default=True, description="Whether a server that could forget a revision stops the start, or is only logged."
     )

@@ -41,6 +41,8 @@ def enforcement(receipt: dict[str, Any]) -> str:
     """Whether a receipt proves it, and how."""
     replicas = receipt["replicas"]
     took = f"after {_milliseconds(receipt['elapsed_ms'])}"
+    if receipt.get("durable") is False:
+        return f"NOT ENFORCED {took}: too few of Redis' replicas have it, and a failover could forget it"
     match receipt["basis"]:
         case "all_acked":
             gone = sum(member["state"] == "left" for member in replicas["list"])

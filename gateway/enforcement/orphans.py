@@ -50,7 +50,8 @@ class Orphans:
         for rev, orphan in list(self._seen.items()):
             if rev not in proving and moment > lease.wait_until(orphan.since, patience):
                 members = {name: said for name, said in (await self._store.members()).items() if not said.get("left")}
-                committed = Committed(orphan.entry, current, current, members, "", orphan.since)
+                durable = False if self._store.replicas_ack else None  # whoever knew is gone
+                committed = Committed(orphan.entry, current, current, members, "", orphan.since, durable=durable)
                 due.append((committed, await self._closed(rev)))
         return due
 

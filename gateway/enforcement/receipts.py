@@ -108,8 +108,8 @@ class Receipt:
 
     @property
     def enforced(self) -> bool:
-        """Whether it is proven."""
-        return self.basis in (Basis.ALL_ACKED, Basis.LEASE_EXPIRY)
+        """Whether it is proven, and nothing that may happen to Redis can forget it."""
+        return self.basis in (Basis.ALL_ACKED, Basis.LEASE_EXPIRY) and self.committed.durable is not False
 
     def hear(self, member: str, said: dict[str, Any], now: float) -> None:
         """Take in what a replica said."""
@@ -153,6 +153,8 @@ class Receipt:
                 "list": [member.view() for member in listed],
             },
         }
+        if self.committed.durable is not None:
+            view["durable"] = self.committed.durable
         if self.hold is not None:
             view["hold"] = self.hold
         return view

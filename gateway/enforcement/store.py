@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -20,6 +20,9 @@ from gateway.identity.records import CallerRecord, OperatorRecord
 from gateway.identity.records import dump as dump_record
 from gateway.policy.document import Document, digest, dump
 from gateway.policy.snapshot import Snapshot
+
+WAIT_MS = 1000
+"""How long replicas of Redis may take to have a commit; less than a command's timeout."""
 
 
 class ConflictError(Exception):
@@ -86,7 +89,10 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A revision that is in the log. ``at`` is the lease clock after the reply; ``members`` who had to know."""
+    """A revision that is in the log. ``at`` is the lease clock after the reply; ``members`` who had to know.
+
+    ``durable``: whether as many of Redis' replicas have it as must; ``None`` where none must.
+    """
 
     entry: Entry
     current: Current
@@ -95,13 +101,18 @@ class Committed:
     replid: str
     at: float
     repeated: bool = False
+    durable: bool | None = None
 
 
 class Store:
-    """Redis, as the control plane sees it. Nothing else writes policy."""
+    """Redis, as the control plane sees it. Nothing else writes policy.
 
-    def __init__(self, redis: Client, keys: Keys, signer: Signer) -> None:
+    ``replicas_ack``: how many of its replicas must have a commit, so that a failover cannot forget it.
+    """
+
+    def __init__(self, redis: Client, keys: Keys, signer: Signer, *, replicas_ack: int = 0) -> None:
         self.redis = redis
+        self.replicas_ack = replicas_ack
         self.keys = keys
         self.signer = signer
         self.records = Records(redis, keys, signer)
@@ -220,12 +231,12 @@ class Store:
         )
         sealed = self.signer.seal("document", entry.doc, body) if body else b""
         keys = self.keys
-        status, answer, *_ = await self._commit(
-            keys=[
+        (status, answer, *_), replicas = await self._execute(
+            [
                 *(keys.cur, keys.log, keys.docs, keys.doc(entry.doc), keys.ops, keys.ops_order, keys.replicas),
                 *edit.records,
             ],
-            args=[
+            [
                 *(base.position.epoch, base.rev, base.position.hash, op_id or secrets.token_hex(16)),
                 *(entry.rev, entry.hash, entry.sealed(self.signer), entry.doc, sealed),
                 *edit.records.values(),
@@ -236,7 +247,27 @@ class Store:
             raise ConflictError
         if status == b"NODOC":
             raise ForgedError(f"document {entry.doc[:12]}… is not there")
-        return await self._committed(entry, document, base, orjson.loads(answer), at, repeated=status == b"KNOWN")
+        found = await self._committed(entry, document, base, orjson.loads(answer), at, repeated=status == b"KNOWN")
+        return found if not self.replicas_ack else replace(found, durable=self._durable(found, replicas))
+
+    async def _execute(self, keys: list[str], args: list[Any]) -> tuple[list[bytes], int]:
+        """Run the commit script; and how many replicas have it, where that is asked for.
+
+        WAIT goes out with the script, on the same connection: on another one it would answer for nothing.
+        """
+        if not self.replicas_ack:
+            return await self._commit(keys=keys, args=args), 0
+        async with self.redis.pipeline(transaction=False) as pipe:
+            pipe.eval(scripts.COMMIT, len(keys), *keys, *args)
+            pipe.execute_command("WAIT", self.replicas_ack, WAIT_MS)
+            answer, replicas = await pipe.execute(raise_on_error=False)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer, replicas if isinstance(replicas, int) else 0
+
+    def _durable(self, committed: Committed, replicas: int) -> bool:
+        """Whether enough have it. Of what was committed before, this WAIT knows nothing."""
+        return not committed.repeated and replicas >= self.replicas_ack
 
     async def _committed(
         self,
