@@ -48,6 +48,7 @@ def _replicas(answer: dict[str, Any]) -> None:
     columns = ("id", "state", "swept", "draining", "host", "version", "incarnation")
     rows = [[replica[column] for column in columns] for replica in answer["replicas"]]
     show.table([column.upper() for column in columns], rows)
+    show.nacks(answer["replicas"])
 
 
 def _restarted(answer: dict[str, Any]) -> None:
@@ -72,6 +73,7 @@ def _receipt(body: dict[str, Any]) -> None:
         [column.upper() for column in columns],
         [[member[column] for column in columns] for member in body["replicas"]["list"]],
     )
+    show.nacks(body["replicas"]["list"])
 
 
 POLL_SECONDS = 0.2

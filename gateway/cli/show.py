@@ -59,6 +59,14 @@ def enforcement(receipt: dict[str, Any]) -> str:
             return f"NOT YET ENFORCED: {where} {took} (see: portcullis receipt {receipt['revision']})"
 
 
+def nacks(replicas: Iterable[dict[str, Any]]) -> None:
+    """Say which replicas do not understand the policy whole; what they do not, they deny."""
+    for replica in replicas:
+        if replica.get("nack"):
+            parts, rev = ", ".join(replica["nack"]["parts"]), replica["nack"]["revision"]
+            print(clean(f"{replica['id']} DENIES WHAT IT CANNOT READ of revision {rev}: {parts}"))
+
+
 def is_local(body: Any) -> bool:
     """Whether an answer is about this machine alone, because Redis cannot be reached."""
     return isinstance(body, dict) and body.get("scope") == "this machine"

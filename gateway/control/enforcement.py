@@ -13,6 +13,7 @@ from gateway.control.conditions import etag
 from gateway.control.drills import Drills
 from gateway.control.problems import NotFound
 from gateway.control.routing import DEFAULT_WAIT, MAX_WAIT, WAIT, Call, Empty, Parameter, Route, answer
+from gateway.enforcement.replica import read_nack
 
 _log = structlog.get_logger("portcullis.control")
 
@@ -21,7 +22,9 @@ def view(member: str, said: dict[str, Any]) -> dict[str, Any]:
     """A replica, as it last spoke; one that was never heard of but left has no more than its name."""
     name, _, incarnation = member.partition(":")
     told = {field: said.get(field) for field in ("rev", "swept", "draining", "streams_cut", "host", "version")}
-    return {"id": name, "incarnation": incarnation, "state": "left" if said.get("left") else "live", **told}
+    nack = read_nack(said.get("nack", ""))
+    more = {"nack": nack} if nack else {}
+    return {"id": name, "incarnation": incarnation, "state": "left" if said.get("left") else "live", **told, **more}
 
 
 async def replicas(call: Call[Empty]) -> web.Response:

@@ -57,6 +57,11 @@ async def restore(
     """
     if remembered is None:
         raise NothingToRestoreError("this machine remembers no policy")
+    if remembered.unread:
+        parts = ", ".join(remembered.unread)
+        raise NothingToRestoreError(
+            f"this gateway cannot read all that is remembered ({parts}): restore it with a newer one"
+        )
     over = await store.standing()
     await _demand_a_loss(store, remembered, over.current)
     dropped = () if over.current is None else tuple(_lacking(over.current.document, remembered.document))

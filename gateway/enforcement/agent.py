@@ -28,7 +28,17 @@ from gateway.enforcement.keys import Keys
 from gateway.enforcement.local import EVERYTHING, Holds, UnreadableError, load_holds, merged
 from gateway.enforcement.memory import recall, remember
 from gateway.enforcement.records import Records
-from gateway.enforcement.replica import Fenced, Gap, Gone, Renewal, Replica, State, write_finishing
+from gateway.enforcement.replica import (
+    Fenced,
+    Gap,
+    Gone,
+    Renewal,
+    Replica,
+    State,
+    read_nack,
+    write_finishing,
+    write_nack,
+)
 from gateway.enforcement.signing import ForgedError, Verifier
 from gateway.errors import describe
 from gateway.identity.directory import UNKNOWN, Unknown
@@ -73,6 +83,7 @@ class Agent:
         self.name = name
         self.renew_failures = 0
         self.fenced_times = 0
+        self.nacks = 0
         self.records = Records(commands, keys, verifier)
         self._state_dir = state_dir
         self._verifier = verifier
@@ -231,7 +242,7 @@ class Agent:
         held = self._local_at(entry.position)
         document = self._document
         if entry.doc != self._doc or document is None:
-            document, sealed_document = await self.records.document(entry.doc)
+            document, sealed_document = await self._read(entry)
             snapshot = await compiled(merged(document, held), entry.rev)
         elif self._snapshot is None or held != self._held:
             snapshot = await compiled(merged(document, held), entry.rev)
@@ -244,6 +255,29 @@ class Agent:
         self._document, self._held = document, held
         self._apply(snapshot, entry, callers, fresh)
         self._remember_later(sealed_entry, sealed_document)
+
+    async def _read(self, entry: Entry) -> tuple[Document, bytes]:
+        """The document of a revision; what of it cannot be read is denied, and told.
+
+        Raises:
+            ForgedError: it is not ours.
+            ValueError: it cannot be known what it denies: it is not applied, and told, too.
+        """
+        try:
+            (document, unread), sealed = await self.records.read(entry.doc, entry.at)
+        except ValueError:
+            self._refuse_parts(entry.rev, ("the whole document",))
+            raise
+        self._refuse_parts(entry.rev, unread)
+        return document, sealed
+
+    def _refuse_parts(self, rev: int, unread: tuple[str, ...]) -> None:
+        """Say which parts of a revision are not understood here, with the next renewal."""
+        nack = write_nack(rev, unread)
+        if unread and nack != self.replica.nack:
+            self.nacks += 1
+            self._log.error("policy_not_understood", revision=rev, denied=unread)
+        self.replica.nack = nack
 
     async def _look_up_anew(self, callers: Callers) -> dict[str, Caller | Unknown]:
         """The callers that a revision names and that have something in flight."""
@@ -357,6 +391,7 @@ class Agent:
                 platform.node(),
                 self._version,
                 write_finishing(renewal.finishing),
+                renewal.nack,
             ],
         )
         return answer[0].decode(), answer[1].decode()
@@ -401,6 +436,8 @@ class Agent:
         return [
             ("portcullis_renew_failures_total", (self.name,), self.renew_failures),
             ("portcullis_fenced_total", (self.name,), self.fenced_times),
+            ("portcullis_nacks_total", (self.name,), self.nacks),
+            ("portcullis_policy_unread", (self.name,), len(read_nack(self.replica.nack).get("parts", ()))),
         ]
 
     # ------------------------------------------------------------------ memory

@@ -20,7 +20,7 @@ from gateway.enforcement import lease, scripts
 from gateway.enforcement.connection import FEED_BLOCK_MS, Client
 from gateway.enforcement.entry import Position
 from gateway.enforcement.orphans import Orphans
-from gateway.enforcement.replica import reads_as_finishing
+from gateway.enforcement.replica import read_nack, reads_as_finishing
 from gateway.enforcement.signing import ForgedError
 from gateway.enforcement.store import Committed, Current, NotInitialisedError, Store
 from gateway.policy.document import LONGEST_STALE, canonical
@@ -54,6 +54,7 @@ class Member:
     applied: bool = False
     streams_cut: int = 0
     draining: int = 0
+    nack: dict[str, Any] = field(default_factory=dict)
 
     @property
     def settled(self) -> bool:
@@ -64,6 +65,7 @@ class Member:
         """Take in what the replica last said."""
         if self.settled:
             return
+        self.nack = read_nack(said.get("nack", ""))
         if said.get("left"):
             self.streams_cut = max(self.streams_cut, said.get("streams_cut", 0) - self.cut_before)
             self.state, self.ms = "left", ms
@@ -83,6 +85,7 @@ class Member:
             "state": self.state,
             "ms": None if self.ms is None else round(self.ms, 3),
             "streams_cut": self.streams_cut,
+            **({"nack": self.nack} if self.nack else {}),
         }
 
 

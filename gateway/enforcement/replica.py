@@ -6,6 +6,9 @@ replica may do comes out. ``agent`` drives it; nothing else may extend a lease.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
+
+import orjson
 
 from gateway.enforcement.entry import Entry, Position
 from gateway.enforcement.lease import serve_until
@@ -39,6 +42,7 @@ class Renewal:
     """What a renewal says. ``nonce`` ties the answer to it.
 
     ``finishing``: the revisions of which one first denied something that may still finish; their receipts wait for it.
+    ``nack``: what of the policy it does not understand, and denies.
     """
 
     nonce: str
@@ -47,6 +51,7 @@ class Renewal:
     streams_cut: int
     draining: int
     finishing: tuple[int, ...] = ()
+    nack: str = ""
 
 
 class Replica:
@@ -62,6 +67,7 @@ class Replica:
         self.streams_cut = 0
         self.draining = 0
         self.finishing: tuple[int, ...] = ()
+        self.nack = ""
         self.remembered = remembered
         self._swept = 0
         self._renewed_at: float | None = None
@@ -121,7 +127,7 @@ class Replica:
         self._pending = {known: at for known, at in self._pending.items() if now - at < 60}
         self._pending[nonce] = now
         self._swept = min((*(rev - 1 for rev in self.finishing), self.position.rev))
-        return Renewal(nonce, self.position, self._swept, self.streams_cut, self.draining, self.finishing)
+        return Renewal(nonce, self.position, self._swept, self.streams_cut, self.draining, self.finishing, self.nack)
 
     def answered(self, renewal: Renewal, status: str, nonce: str) -> None:
         """What Redis said to a renewal. Only an OK that carries its own nonce extends the lease.
@@ -183,3 +189,19 @@ def reads_as_finishing(said: str, rev: int) -> bool:
     """Whether a revision is among those that ``write_finishing`` wrote."""
     runs = (run.partition("-") for run in said.split(",") if run)
     return any(int(first) <= rev <= int(last or first) for first, _, last in runs)
+
+
+MAX_NACK_PARTS = 20
+
+
+def write_nack(rev: int, unread: tuple[str, ...]) -> str:
+    """What a replica does not understand of the document that a revision brought, as a renewal says it."""
+    if not unread:
+        return ""
+    more = (f"and {len(unread) - MAX_NACK_PARTS} more",) if len(unread) > MAX_NACK_PARTS else ()
+    return orjson.dumps({"revision": rev, "parts": [*unread[:MAX_NACK_PARTS], *more]}).decode()
+
+
+def read_nack(said: str) -> dict[str, Any]:
+    """The same, read: ``revision`` and ``parts``; empty where all is understood."""
+    return dict(orjson.loads(said)) if said else {}

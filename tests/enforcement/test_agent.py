@@ -17,7 +17,7 @@ from gateway.enforcement.agent import Agent
 from gateway.enforcement.entry import Entry
 from gateway.enforcement.local import LocalHold, keep_holds
 from gateway.enforcement.memory import recall
-from gateway.enforcement.replica import State
+from gateway.enforcement.replica import State, read_nack
 from gateway.enforcement.store import Committed, Edit, Store
 from gateway.identity.directory import UNKNOWN, Directory, Unknown
 from gateway.identity.keys import fingerprint
@@ -742,6 +742,68 @@ async def test_a_full_disk_stops_nothing(begun, make, monkeypatch, until):
     await commit(begun, "gpt-5.4")
     await until(lambda: agent.replica.position.rev == 2)
     assert agent.serves()
+
+
+# ---------------------------------------------------------------- what is not understood
+
+
+async def newer(begun: Store, redis: Any, keys: Any, signer: Any, **fields: Any) -> None:
+    """A revision as a newer gateway commits it, with something that this one does not know."""
+    from gateway.policy.document import canonical, digest
+
+    current = await begun.current()
+    raw = current.document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    body = canonical({**raw, "schema": 1, **fields})
+    await redis.set(keys.doc(digest(body)), signer.seal("document", digest(body), body))
+    entry = dataclasses.replace(_next(current), doc=digest(body), at="2026-06-12T21:21:00.000+00:00")
+    await redis.xadd(keys.log, {"entry": entry.sealed(signer)}, id=f"{entry.rev}-0")
+    await redis.hset(keys.cur, mapping={"rev": entry.rev, "hash": entry.hash, "doc": entry.doc})
+
+
+UNREADABLE = {"models": ["gpt-5.4"], "who": {"phase_of_the_moon": "full"}, "state": "in_force", "by": "op", "at": "2026-06-12T21:21:00Z"}  # fmt: skip
+
+
+async def test_what_does_not_compile_is_denied_told_and_darkens_nothing_else(
+    begun, make, redis, keys, signer, tmp_path
+):
+    agent = make(begin=False)
+    await agent._synchronise()
+    await newer(begun, redis, keys, signer, directives={"d-new": UNREADABLE})
+    await agent._recover(agent._renew())
+    assert (agent.replica.position.rev, agent.serves(), set(agent.plane.snapshot.offline)) == (2, True, {"gpt-5.4"})
+    said = (await begun.members())[agent.member]
+    assert (said["rev"], read_nack(said["nack"])) == (2, {"revision": 2, "parts": ["directives.d-new"]})
+    assert ("portcullis_nacks_total", ("host-1-0",), 1) in agent.samples()
+    assert ("portcullis_policy_unread", ("host-1-0",), 1) in agent.samples()
+    await agent._writer
+    found = recall(tmp_path, signer)
+    assert (found.entry.rev, found.unread) == (2, ("directives.d-new",))
+
+
+async def test_what_is_understood_again_is_told_too(begun, make, redis, keys, signer):
+    agent = make(begin=False)
+    await agent._synchronise()
+    first = await begun.current()
+    await newer(begun, redis, keys, signer, directives={"d-new": UNREADABLE})
+    await agent._recover(agent._renew())
+    entry = dataclasses.replace(_next(first), rev=3, prev=agent.replica.position.hash, doc=first.doc)
+    await redis.xadd(keys.log, {"entry": entry.sealed(signer)}, id="3-0")
+    await redis.hset(keys.cur, mapping={"rev": 3, "hash": entry.hash, "doc": entry.doc})
+    await agent._recover(agent._renew())
+    assert not agent.plane.snapshot.offline
+    assert "nack" not in (await begun.members())[agent.member]
+    assert ("portcullis_policy_unread", ("host-1-0",), 0) in agent.samples()
+
+
+async def test_a_policy_that_cannot_be_bounded_is_not_applied_and_told(begun, make, redis, keys, signer):
+    agent = make(begin=False)
+    await agent._synchronise()
+    await newer(begun, redis, keys, signer, quotas={})
+    for _ in range(2):
+        await agent._recover(agent._renew())
+    said = (await begun.members())[agent.member]
+    assert (said["rev"], read_nack(said["nack"])) == (1, {"revision": 2, "parts": ["the whole document"]})
+    assert (agent.replica.position.rev, agent.nacks) == (1, 1)
 
 
 # ---------------------------------------------------------------- holds of this machine
