@@ -23,11 +23,12 @@ from gateway.control.scheduler import Scheduler
 from gateway.embedded import EmbeddedRedis
 from gateway.enforcement import scripts
 from gateway.enforcement.connection import FEED_BLOCK_MS, connect
+from gateway.enforcement.keyring import Following, has_signer, read_signer
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.local import UnreadableError
 from gateway.enforcement.receipts import Receipts
 from gateway.enforcement.requirements import Finding, inspect
-from gateway.enforcement.signing import ForgedError, load_signer
+from gateway.enforcement.signing import ForgedError
 from gateway.enforcement.store import NotInitialisedError, Store
 from gateway.observability.metrics import Counters, Sample, expose
 from gateway.observability.traffic import BUCKET_SECONDS, bucket, recent
@@ -66,7 +67,7 @@ class ControlProcess:
     """Everything that is not the data plane."""
 
     def __init__(self, settings: Settings) -> None:
-        if not settings.signing_key.exists():
+        if not has_signer(settings):
             raise StartError(f"there is no signing key {settings.signing_key}: run `portcullis init` first")
         self._counters = Counters()
         self._tls = _checked(settings, self._counters)  # what is missing stops the start here, not in every worker
@@ -77,7 +78,7 @@ class ControlProcess:
         self.store = Store(
             self._commands,
             Keys(settings.redis.prefix),
-            load_signer(settings.signing_key),
+            read_signer(settings),
             replicas_ack=settings.redis.replicas_ack,
         )
         self._receipts = Receipts(self.store, self._feed)
@@ -124,6 +125,7 @@ class ControlProcess:
         self._receipts.start()
         self._background.append(tasks.spawn(Scheduler(self.store, self._receipts).run(), "scheduler"))
         self._background.append(tasks.spawn(self._operators.run(), "operators"))
+        self._background.append(tasks.spawn(Following.of(self.store.signer, self._settings).run(), "keys"))
         self._background.append(tasks.spawn(self._local.run(), "local-holds"))
         if self._tls is not None:
             self._background.append(tasks.spawn(keep_current([self._tls]), "certificates"))

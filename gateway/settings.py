@@ -301,10 +301,20 @@ def _secret(name: str, plain: SecretStr | None, variable: str | None, file: Path
 
 
 class Signing(Section):
-    """The control plane's key, and the public keys that workers trust."""
+    """The control plane's key, and the public keys that are trusted. Changed files are taken up while running."""
 
     key_file: Path | None = Field(default=None, description="Private key (PEM); default: signing.key in state_dir.")
-    public_key_files: tuple[Path, ...] = Field(default=(), description="Default: signing.pub in state_dir.")
+    key_env: str | None = Field(default=None, description="The environment variable that holds it instead of a file.")
+    public_key_files: tuple[Path, ...] = Field(
+        default=(), description="PEM, one key or several in each; default: signing.pub beside the private key."
+    )
+    public_keys_env: str | None = Field(default=None, description="The environment variable that holds them instead.")
+
+    @model_validator(mode="after")
+    def _workers_have_public_keys(self) -> Self:
+        if self.key_env is not None and not (self.public_key_files or self.public_keys_env):
+            raise ValueError("key_env: needs public_key_files or public_keys_env, for workers do not get the key")
+        return self
 
 
 class Drill(Section):

@@ -98,6 +98,42 @@ def appoint(
     machine.appoint(config, operator)
 
 
+signing = typer.Typer(help="The keys that sign the policy.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(signing, name="signing")
+
+
+@signing.command("list")
+def signing_list(config: Config = None) -> None:
+    """The keys that are trusted, and which of them signs."""
+    from gateway.cli import machine  # noqa: PLC0415 - it imports the whole gateway
+
+    machine.signing_list(config)
+
+
+@signing.command("prepare")
+def signing_prepare(config: Config = None) -> None:
+    """Make the next key, and trust it; nothing is signed with it yet. What serves follows within seconds."""
+    from gateway.cli import machine  # noqa: PLC0415 - it imports the whole gateway
+
+    machine.signing_prepare(config)
+
+
+@signing.command("activate")
+def signing_activate(config: Config = None) -> None:
+    """Sign with the next key from here on. The old private key is gone then; its public half is trusted on."""
+    from gateway.cli import machine  # noqa: PLC0415 - it imports the whole gateway
+
+    machine.signing_activate(config)
+
+
+@signing.command("retire")
+def signing_retire(kid: Annotated[str, typer.Argument(metavar="KEY")], config: Config = None) -> None:
+    """Sign anew what an old key has signed, and trust it no longer."""
+    from gateway.cli import machine  # noqa: PLC0415 - it imports the whole gateway
+
+    machine.signing_retire(config, kid)
+
+
 def run() -> NoReturn:
     """Run the command that the arguments name."""
     for stream in (sys.stdout, sys.stderr):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -14,15 +15,26 @@ from gateway.control.bootstrap import appoint as appointed
 from gateway.control.bootstrap import initial, new_approver, people
 from gateway.control.data import data_dir
 from gateway.control.pseudonyms import pseudonym
+from gateway.control.resealing import reseal
 from gateway.control.restoring import NothingToRestoreError, Restored, WouldOpenError, restore
 from gateway.control.seeds import SeedError, Seeds
 from gateway.control.seeds import load as load_seeds
 from gateway.embedded import EmbeddedRedis, NoServerError
 from gateway.enforcement.connection import Client, connect
 from gateway.enforcement.entry import Entry
+from gateway.enforcement.keyring import (
+    TRUSTED_AFTER_SECONDS,
+    RotationError,
+    activate,
+    distrust,
+    has_signer,
+    prepare,
+    read_signer,
+    read_verifier,
+)
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.memory import Remembered, recall
-from gateway.enforcement.signing import ForgedError, create_key, load_signer, load_verifier
+from gateway.enforcement.signing import ForgedError, create_key
 from gateway.enforcement.store import AlreadyInitialisedError, ConflictError, Edit, NotInitialisedError, Store
 from gateway.serve import StartError, state_dir
 from gateway.settings import Settings, SettingsError, load
@@ -30,7 +42,7 @@ from gateway.settings import Settings, SettingsError, load
 SEEDS = ("catalog.toml", "groups.toml", "terms.toml")
 """What a policy starts from, where nobody says otherwise."""
 
-_FAILURES = (SettingsError, StartError, SeedError, NoServerError, NothingToRestoreError)
+_FAILURES = (SettingsError, StartError, SeedError, NoServerError, NothingToRestoreError, RotationError)
 
 
 @contextlib.contextmanager
@@ -72,7 +84,7 @@ def _with_key(settings: Settings) -> Settings:
     Raises:
         StartError: it has none.
     """
-    if not settings.signing_key.exists():
+    if not has_signer(settings):
         raise StartError(f"there is no {settings.signing_key}: this is done on the machine that has it")
     return settings
 
@@ -126,8 +138,7 @@ async def begin(settings: Settings, seeds: Seeds, operator: str | None) -> tuple
     async with redis_of(settings) as client:
         if await client.exists(Keys(settings.redis.prefix).cur):
             raise AlreadyInitialisedError
-        known = settings.signing_key.exists()
-        signer = load_signer(settings.signing_key) if known else create_key(settings.signing_key)
+        signer = read_signer(settings) if has_signer(settings) else create_key(settings.signing_key)
         store = Store(client, Keys(settings.redis.prefix), signer)
         seeds, token = _operated(seeds, operator)
         remembered = recall(settings.state_dir, signer)
@@ -163,7 +174,7 @@ def appoint(config: Path | None, operator: str) -> None:
 
 async def _appoint(settings: Settings, operator: str) -> str:
     async with redis_of(settings) as client:
-        store = Store(client, Keys(settings.redis.prefix), load_signer(settings.signing_key))
+        store = Store(client, Keys(settings.redis.prefix), read_signer(settings))
         try:
             return await appointed(store, operator)
         except (NotInitialisedError, ForgedError, ConflictError) as error:
@@ -191,11 +202,7 @@ def show_remembered(config: Path | None, *, as_json: bool) -> None:
 
 
 def _remembered(settings: Settings) -> Remembered:
-    try:
-        verifier = load_verifier(*settings.public_keys)
-    except (OSError, ValueError) as error:
-        raise StartError(f"the public keys cannot be read: {error}") from None
-    known = recall(settings.state_dir, verifier)
+    known = recall(settings.state_dir, read_verifier(settings))
     if known is None:
         raise NothingToRestoreError(f"{settings.state_dir} remembers no policy: no worker of this machine applied one")
     return known
@@ -213,7 +220,57 @@ def restore_policy(config: Path | None, seeds: Path | None, operator: str, *, re
 
 async def _restore(settings: Settings, seeds: Seeds, operator: str, *, replacing: bool) -> tuple[Restored, str | None]:
     async with redis_of(settings) as client:
-        store = Store(client, Keys(settings.redis.prefix), load_signer(settings.signing_key))
+        store = Store(client, Keys(settings.redis.prefix), read_signer(settings))
         seeds, token = _operated(seeds, operator)
         remembered = _remembered(settings)
         return await restore(store, remembered, _people(store, settings, seeds), replacing=replacing), token
+
+
+# ------------------------------------------------------------------------------------------------ signing keys
+
+
+def signing_list(config: Path | None) -> None:
+    """The keys that are trusted, and which of them signs."""
+    with explained():
+        settings = load(config)
+        signs = read_signer(settings).kid if has_signer(settings) else None
+        for kid in read_verifier(settings).trusted:
+            print(f"{kid}{'  signs' if kid == signs else ''}")
+
+
+def signing_prepare(config: Path | None) -> None:
+    """Make the next key, and let this machine trust it."""
+    with explained():
+        kid, public = prepare(_with_key(load(config)))
+        print(f"{kid} is trusted here, and signs nothing yet. Copy {public} to every other machine of this gateway,")
+        print("then: portcullis signing activate")
+
+
+def signing_activate(config: Path | None) -> None:
+    """Sign with the next key."""
+    with explained():
+        old, new = activate(_with_key(load(config)))
+        print(f"{new} signs from here on; {old} is still trusted. Copy the key to every other machine that runs serve,")
+        print(f"then, to trust the old one no longer: portcullis signing retire {old}")
+
+
+def signing_retire(config: Path | None, kid: str) -> None:
+    """Sign anew what an old key has signed, and trust that no longer."""
+    with explained():
+        settings = _with_key(load(config))
+        count = uvloop.run(_retire(settings, kid))
+        time.sleep(TRUSTED_AFTER_SECONDS)  # workers remember the last revision by then
+        distrust(settings, kid)
+        print(f"{kid} is trusted no longer here; {count} records were signed anew. Copy the public keys to the others.")
+        print("Keep the old public key for whoever checks the log: what it signed there stays as it is.")
+
+
+async def _retire(settings: Settings, kid: str) -> int:
+    signer = read_signer(settings)
+    if kid == signer.kid or kid not in signer.trusted:
+        raise RotationError(f"{kid} is {'the one that signs' if kid == signer.kid else 'none of the trusted keys'}")
+    async with redis_of(settings) as client:
+        try:
+            return await reseal(Store(client, Keys(settings.redis.prefix), signer), "host")
+        except (NotInitialisedError, ForgedError, ConflictError) as error:
+            raise RotationError(f"nothing was retired: {type(error).__name__} {error}".rstrip()) from None

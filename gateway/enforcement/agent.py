@@ -32,6 +32,7 @@ from gateway.enforcement.replica import (
     Fenced,
     Gap,
     Gone,
+    Regressed,
     Renewal,
     Replica,
     State,
@@ -83,6 +84,7 @@ class Agent:
         self.name = name
         self.renew_failures = 0
         self.fenced_times = 0
+        self.regressions = 0
         self.nacks = 0
         self.records = Records(commands, keys, verifier)
         self._state_dir = state_dir
@@ -183,6 +185,7 @@ class Agent:
         if isinstance(error, Fenced):
             if self.replica.state is not State.FENCED:
                 self.fenced_times += 1
+                self.regressions += isinstance(error, Regressed)
                 self.replica.fence()
                 self._sever()
             self._tell("fenced", error)
@@ -394,7 +397,8 @@ class Agent:
                 renewal.nack,
             ],
         )
-        return answer[0].decode(), answer[1].decode()
+        status, nonce, rev = (part.decode() for part in answer)
+        return "BEHIND" if status == "FORK" and int(rev or 0) < here.rev else status, nonce
 
     def swept(self) -> None:
         """The last request that was let finish is gone: say so before the next renewal is due."""
@@ -436,6 +440,8 @@ class Agent:
         return [
             ("portcullis_renew_failures_total", (self.name,), self.renew_failures),
             ("portcullis_fenced_total", (self.name,), self.fenced_times),
+            ("portcullis_regressions_total", (self.name,), self.regressions),
+            ("portcullis_forks_total", (self.name,), self.fenced_times - self.regressions),
             ("portcullis_nacks_total", (self.name,), self.nacks),
             ("portcullis_policy_unread", (self.name,), len(read_nack(self.replica.nack).get("parts", ()))),
         ]

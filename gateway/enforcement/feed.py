@@ -3,7 +3,7 @@
 from gateway.enforcement.connection import FEED_BLOCK_MS, Client
 from gateway.enforcement.entry import Entry, read_entry
 from gateway.enforcement.keys import Keys
-from gateway.enforcement.replica import Fenced
+from gateway.enforcement.replica import Fenced, Regressed
 from gateway.enforcement.signing import Verifier
 
 _BATCH = 1000
@@ -39,14 +39,17 @@ class Feed:
         """The entry of the current revision, verified, and as it is sealed.
 
         Raises:
-            Fenced: the history is not what it says of itself, or gone while some is remembered.
+            Regressed: there is none, and some is remembered.
+            Fenced: the history is not what it says of itself.
             NotInitialisedError: there is none, and never was.
             ForgedError: it is not ours.
         """
         cur: dict[bytes, bytes] = await self._commands.hgetall(self._keys.cur)
         if not cur:
             if remembers:
-                raise Fenced("Redis is empty, and a policy is remembered; restore it with `portcullis policy restore`")
+                raise Regressed(
+                    "Redis is empty, and a policy is remembered; restore it with `portcullis policy restore`"
+                )
             raise NotInitialisedError("there is no policy in Redis; `portcullis init` writes the first")
         rev = int(cur[b"rev"])
         stored = await self._commands.xrange(self._keys.log, min=f"{rev}-0", max=f"{rev}-0")

@@ -37,6 +37,10 @@ class Fenced(Exception):  # noqa: N818 - named as the state it leads to
     """Redis holds another history than this replica remembers."""
 
 
+class Regressed(Fenced):
+    """Redis holds less than this replica remembers, or nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Renewal:
     """What a renewal says. ``nonce`` ties the answer to it.
@@ -88,13 +92,16 @@ class Replica:
         """Before adopting a position without the entries in between (start, gap, reconnect).
 
         Raises:
-            Fenced: Redis is behind what was applied, or tells another story of it.
+            Regressed: Redis is behind what was applied.
+            Fenced: it tells another story of it.
         """
         known = self.position or self.remembered
         if known is None:
             return
-        if position.rev < known.rev or (position.rev == known.rev and position.hash != known.hash):
-            raise Fenced(f"remembered revision {known.rev}, found {position.rev}")
+        if position.rev < known.rev:
+            raise Regressed(f"remembered revision {known.rev}, found {position.rev}")
+        if position.rev == known.rev and position.hash != known.hash:
+            raise Fenced(f"remembered revision {known.rev}, found another of this number")
         if position.epoch != known.epoch and position.rev <= known.rev:
             raise Fenced(f"another epoch at revision {position.rev}")
 
@@ -135,6 +142,7 @@ class Replica:
         Raises:
             Gap: there are newer revisions to read.
             Gone: this incarnation is closed.
+            Regressed: Redis is behind.
             Fenced: Redis holds another history.
         """
         sent_at = self._pending.pop(renewal.nonce, None)
@@ -149,6 +157,8 @@ class Replica:
                 raise Gap
             case "GONE":
                 raise Gone
+            case "BEHIND":
+                raise Regressed("Redis is empty, or behind what was applied")
             case _:
                 raise Fenced(f"Redis answered {status}")
 

@@ -31,9 +31,11 @@ from gateway import __version__, tasks
 from gateway.channel import Channel, open_channel
 from gateway.enforcement.agent import Agent
 from gateway.enforcement.connection import FEED_BLOCK_MS, connect
+from gateway.enforcement.keyring import Following as KeysFollowing
+from gateway.enforcement.keyring import read_verifier
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.local import Holds, read_holds
-from gateway.enforcement.signing import ForgedError, load_verifier
+from gateway.enforcement.signing import ForgedError
 from gateway.errors import describe
 from gateway.identity.directory import Directory
 from gateway.identity.records import CallerRecord
@@ -84,10 +86,12 @@ class Worker:
         self._name = f"{platform.node()}-{place.group}-{place.name}"
         self._commands = connect(settings, replica=True)
         self._feed = connect(settings, timeout=FEED_BLOCK_MS / 1000 + 2, replica=True)
+        verifier = read_verifier(settings)
+        self._keys = KeysFollowing.of(verifier, settings)
         self._agent = Agent(
             self._name,
             settings.state_dir,
-            load_verifier(*settings.public_keys),
+            verifier,
             Keys(settings.redis.prefix),
             self._commands,
             self._feed,
@@ -121,6 +125,7 @@ class Worker:
         self._agent.start(self._gate)
         await self._first_lease()
         following = tasks.spawn(keep_current(self._contexts()), "certificates")
+        keys = tasks.spawn(self._keys.run(), "keys")
         flushing = tasks.spawn(self._keep_flushing(), "traffic")
         if not self._leaving.is_set():
             self._gate.sweep()
@@ -129,7 +134,7 @@ class Worker:
         await self._leaving.wait()
         channel.tell("leaving")
         await self._leave()
-        await tasks.cancel(flushing, following, watching)
+        await tasks.cancel(flushing, following, watching, keys)
         await self._flush_traffic()
         await self._commands.aclose()
         await self._feed.aclose()

@@ -58,8 +58,9 @@ async def machine(tmp_path, redis_server):
 
 
 async def test_what_is_remembered_is_shown_without_redis(machine):
-    await machine("policy", "show", "--remembered", code=1)
+    await machine("policy", "show", "--remembered", code=2)
     await machine("init")
+    await machine("policy", "show", "--remembered", code=1)
     await machine.remember()
     await machine.lose()
     shown = await machine("policy", "show", "--remembered")
@@ -93,3 +94,28 @@ async def test_init_restores_too_and_says_the_same(machine):
 async def test_restoring_needs_the_signing_key(machine):
     said = await machine("policy", "restore", code=1)
     assert "this is done on the machine that has it" in said.stderr
+
+
+async def test_a_key_is_rotated_and_retired_and_everything_still_verifies(machine, monkeypatch):
+    for module in ("gateway.enforcement.keyring", "gateway.cli.machine"):
+        monkeypatch.setattr(f"{module}.TRUSTED_AFTER_SECONDS", 0.0)
+    await machine("init", "--seeds", str(Path(__file__).parents[2] / "seeds"))
+    old = (await machine("signing", "list")).stdout.split()[0]
+    assert "is trusted here, and signs nothing yet" in (await machine("signing", "prepare")).stdout
+    await machine("signing", "retire", old, code=1)
+    said = await machine("signing", "activate")
+    new = said.stdout.split()[0]
+    assert f"signing retire {old}" in said.stdout
+    listed = (await machine("signing", "list")).stdout.splitlines()
+    assert sorted(listed) == sorted([old, f"{new}  signs"])
+    assert "records were signed anew" in (await machine("signing", "retire", old)).stdout
+    assert (await machine("signing", "list")).stdout.split() == [new, "signs"]
+    store = machine.store()
+    assert store.signer.trusted == (new,)
+    current = await store.current()
+    assert (await store.entry(current.rev)).action == "reseal"
+    for kind in ("caller", "operator"):
+        names = await store.records.page(kind)
+        assert names
+        for name in names:
+            assert await getattr(store.records, kind)(name) is not None

@@ -437,6 +437,8 @@ async def test_the_loops_find_an_emptied_redis_by_themselves(begun, make, redis,
     await redis.flushall()
     await until(lambda: agent.replica.state is State.FENCED)
     assert not agent.serves()
+    counted = {name: value for name, _, value in agent.samples()}
+    assert counted["portcullis_fenced_total"] == 1
 
 
 async def test_another_policy_in_its_place_is_not_believed(begun, make, redis, keys, signer):
@@ -881,3 +883,32 @@ async def test_a_hold_of_this_machine_is_not_what_is_remembered(begun, make, sig
     assert set(agent.plane.snapshot.offline) == {"gpt-5.4"}
     await until(lambda: recall(tmp_path, signer) is not None)
     assert not recall(tmp_path, signer).document.holds
+
+
+# ---------------------------------------------------------------- what is counted
+
+
+async def test_a_redis_that_is_behind_and_one_of_another_history_are_told_apart(begun, make, redis, keys, signer):
+    agent = make(begin=False)
+    await commit(begun, "gpt-5.4")
+    await agent._synchronise()
+
+    def counted() -> tuple[int, ...]:
+        values = {name: value for name, _, value in agent.samples()}
+        return tuple(values[f"portcullis_{name}_total"] for name in ("fenced", "regressions", "forks"))
+
+    await redis.flushall()
+    await agent._recover(agent._synchronise())
+    assert counted() == (1, 1, 0)
+    agent.replica.state = State.SERVING
+    await agent._recover(agent._renew())
+    assert counted() == (2, 2, 0), "found out by a renewal, too"
+    other = Store(redis, keys, signer)
+    await other.init(document(), Edit(), actor="eve")
+    agent.replica.state = State.SYNC
+    await agent._recover(agent._synchronise())
+    assert counted() == (3, 3, 0), "revision 1 is behind revision 2"
+    await commit(other, "*")
+    agent.replica.state = State.SYNC
+    await agent._recover(agent._synchronise())
+    assert counted() == (4, 3, 1)
