@@ -7,6 +7,7 @@ checks it later needs the old public key for that.
 import orjson
 from redis.exceptions import WatchError
 
+from gateway.enforcement.entry import RESEAL
 from gateway.enforcement.signing import ForgedError
 from gateway.enforcement.store import ConflictError, Edit, Store
 
@@ -41,7 +42,7 @@ async def _committed(store: Store, kind: str, names: list[str], actor: str) -> i
         if not records:
             return 0
         try:
-            await store.commit(base, None, actor=actor, action="reseal", subject=kind, edit=Edit(records))
+            await store.commit(base, None, actor=actor, action=RESEAL, subject=kind, edit=Edit(records))
         except ConflictError:
             continue
         return len(records)
@@ -84,7 +85,7 @@ async def _document(store: Store, actor: str) -> None:
     for _ in range(ATTEMPTS):
         base = await store.current()
         try:
-            await store.commit(base, base.document, actor=actor, action="reseal", subject=base.document.gateway)
+            await store.commit(base, base.document, actor=actor, action=RESEAL, subject=base.document.gateway)
         except ConflictError:
             continue
         return

@@ -10,10 +10,9 @@ import contextlib
 import itertools
 import platform
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
@@ -22,10 +21,10 @@ from gateway import tasks
 from gateway.enforcement import lease, scripts
 from gateway.enforcement.compiling import compiled, outlived
 from gateway.enforcement.connection import Client
-from gateway.enforcement.entry import Entry, Position, read_entry
+from gateway.enforcement.entry import RESEAL, Entry, read_entry
 from gateway.enforcement.feed import Feed, NotInitialisedError
 from gateway.enforcement.keys import Keys
-from gateway.enforcement.local import EVERYTHING, Holds, UnreadableError, load_holds, merged
+from gateway.enforcement.local import merged
 from gateway.enforcement.memory import recall, remember
 from gateway.enforcement.records import Records
 from gateway.enforcement.replica import (
@@ -41,6 +40,7 @@ from gateway.enforcement.replica import (
     write_nack,
 )
 from gateway.enforcement.signing import ForgedError, Verifier
+from gateway.enforcement.standing import Callers, Plane, Standing
 from gateway.errors import describe
 from gateway.identity.directory import UNKNOWN, Unknown
 from gateway.observability.metrics import Sample
@@ -48,25 +48,8 @@ from gateway.policy.caller import Caller
 from gateway.policy.document import Document
 from gateway.policy.snapshot import Snapshot
 
-Callers = Iterable[str] | Literal["all"]
-BOUNDARY_LOOK_SECONDS = 30.0
-"""How long at the most until the wall clock is looked at again: somebody may have set it."""
 
-
-class Plane(Protocol):
-    """What a replica does to the data plane it stands for."""
-
-    def affected(self, callers: Callers) -> list[str]:
-        """Keys in flight of the callers that a revision names."""
-
-    def apply(self, snapshot: Snapshot, callers: Callers, fresh: dict[str, Caller | Unknown]) -> None:
-        """Swap, evict, sweep, sever: in one go, without an await."""
-
-    def sever_overdue(self) -> None:
-        """Sever what the lease no longer covers."""
-
-
-class Agent:
+class Agent(Standing):
     """Runs one replica. ``commands`` and ``feed`` are clients of their own, with timeouts of their own."""
 
     def __init__(
@@ -80,33 +63,25 @@ class Agent:
         version: str,
     ) -> None:
         remembered = recall(state_dir, verifier)
-        self.replica = Replica(secrets.token_hex(16), None if remembered is None else remembered.entry.position)
+        replica = Replica(secrets.token_hex(16), None if remembered is None else remembered.entry.position)
+        super().__init__(replica, state_dir, structlog.get_logger("portcullis.replica").bind(replica=name))
         self.name = name
         self.renew_failures = 0
         self.fenced_times = 0
         self.regressions = 0
         self.nacks = 0
         self.records = Records(commands, keys, verifier)
-        self._state_dir = state_dir
         self._verifier = verifier
         self._keys = keys
         self._commands = commands
         self._feed = Feed(commands, feed, keys, verifier)
         self._version = version
-        self._plane: Plane | None = None
         self._doc = ""
-        self._document: Document | None = None
-        self._snapshot: Snapshot | None = None
-        self._held: Holds = ()
         self._applying = asyncio.Lock()
         self._tasks: list[asyncio.Task[Any]] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._boundary_timer: asyncio.TimerHandle | None = None
-        self._boundary: asyncio.Task[None] | None = None
         self._writer: asyncio.Task[Any] | None = None
-        self._log = structlog.get_logger("portcullis.replica").bind(replica=name)
         self._told = ""
-        self._local = self._load_local()
         self._renew_script = commands.register_script(scripts.RENEW)
         self._leave_script = commands.register_script(scripts.LEAVE)
         self.ready = asyncio.Event()
@@ -227,6 +202,8 @@ class Agent:
             if not entries:
                 return
             _contiguous(self.replica, entries)
+            if any(entry.action == RESEAL for entry in entries):
+                self._doc = ""  # the same document, by another key: what is remembered must verify, too
             callers = _named(entries)
             await self._adopt(entries[-1], sealed[-1], callers)
         await self._renew()
@@ -306,61 +283,6 @@ class Agent:
             self._timer.cancel()
             self._timer = None
             self._watch()
-
-    def _watch_boundary(self) -> None:
-        """Wake up where time itself denies more: a window begins, an attestation expires."""
-        if self._boundary_timer is not None:
-            self._boundary_timer.cancel()
-        assert self._snapshot is not None
-        boundary = self._snapshot.next_boundary
-        if boundary is not None:
-            delay = min(max((boundary - datetime.now(UTC)).total_seconds(), 0.0), BOUNDARY_LOOK_SECONDS)
-            self._boundary_timer = asyncio.get_running_loop().call_later(delay, self._pass_boundary)
-
-    def _pass_boundary(self) -> None:
-        self._boundary = tasks.spawn(self._deny_what_is_due(), "replica-boundary")
-
-    async def _deny_what_is_due(self) -> None:
-        """Compile the same document anew for the time that it is; nothing ever opens by this."""
-        await self._compile_anew()
-        self._watch_boundary()
-
-    async def _compile_anew(self) -> None:
-        """Until what is in force is compiled for this moment, and with the local holds that stand.
-
-        A revision that is applied meanwhile is newer: it stays, and has its own timer.
-        """
-        assert self._plane is not None
-        while (old := self._snapshot) is not None:
-            held = self._local_at(self.replica.position)
-            if not outlived(old) and held == self._held:
-                return
-            snapshot = await compiled(merged(self._document or old.document, held), old.revision)
-            if self._snapshot is old and held == self._local_at(self.replica.position):
-                self._snapshot, self._held = snapshot, held
-                self._plane.apply(snapshot, (), {})
-
-    # ------------------------------------------------------------------ local holds
-
-    async def hold_locally(self, holds: Holds) -> None:
-        """Let these holds of the machine stand, and no others; when it returns, they do."""
-        self._local = holds
-        await self._compile_anew()
-
-    @property
-    def held(self) -> Holds:
-        """The holds of the machine that stand here beside the revision in force."""
-        return self._local_at(self.replica.position)
-
-    def _local_at(self, position: Position | None) -> Holds:
-        return tuple(local for local in self._local if not local.carried_by(position))
-
-    def _load_local(self) -> Holds:
-        try:
-            return load_holds(self._state_dir)
-        except UnreadableError as error:
-            self._log.critical("local_holds_unreadable", error=str(error))
-            return (EVERYTHING,)
 
     # ------------------------------------------------------------------ renewing
 

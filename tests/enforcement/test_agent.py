@@ -18,6 +18,7 @@ from gateway.enforcement.entry import Entry
 from gateway.enforcement.local import LocalHold, keep_holds
 from gateway.enforcement.memory import recall
 from gateway.enforcement.replica import State, read_nack
+from gateway.enforcement.signing import Signer, Verifier
 from gateway.enforcement.store import Committed, Edit, Store
 from gateway.identity.directory import UNKNOWN, Directory, Unknown
 from gateway.identity.keys import fingerprint
@@ -912,3 +913,22 @@ async def test_a_redis_that_is_behind_and_one_of_another_history_are_told_apart(
     agent.replica.state = State.SYNC
     await agent._recover(agent._synchronise())
     assert counted() == (4, 3, 1)
+
+
+async def test_what_is_remembered_verifies_by_the_new_key_when_the_old_one_is_retired(
+    begun, make, redis, keys, tmp_path
+):
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from gateway.control.resealing import reseal
+
+    key = Ed25519PrivateKey.generate()
+    old = begun.signer._private_key.public_key()
+    signer = Signer(key, old)
+    agent = make(begin=False, verifier=Verifier(key.public_key(), old))
+    await agent._synchronise()
+    await reseal(Store(redis, keys, signer), "me")
+    await agent._recover(agent._renew())
+    await agent._writer
+    found = recall(tmp_path, Verifier(key.public_key()))
+    assert (found.entry.rev, found.entry.action) == (2, "reseal")
