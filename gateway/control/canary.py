@@ -16,8 +16,12 @@ from gateway.settings import Settings, SettingsError
 _ENDLESS = {"X-Sim-Events": "1000000", "X-Sim-Interval": "0.02"}
 """What the simulator takes for a stream that lasts; other providers do not know these headers."""
 
-_PATHS = {"anthropic": "/v1/messages"}
-_DEFAULT_PATH = "/v1/chat/completions"
+_PATHS = {
+    "anthropic": "/v1/messages",
+    "openai": "/v1/chat/completions",
+    "openai-compatible": "/v1/chat/completions",
+}
+"""By dialect: those whose requests name the model in a body that has the same fields."""
 
 
 class WrongAnswerError(Exception):
@@ -54,7 +58,9 @@ class Canary:
             raise Conflict("There is nobody to ask as: set drill.key_file (or key_env) to a caller's gateway key.")
         if drill.url is None and settings.proxy.tls is not None and settings.proxy.tls.client_ca is not None:
             raise Conflict("The listener asks for client certificates: set drill.url to one that does not.")
-        path = _PATHS.get(settings.providers[route.provider].dialect, _DEFAULT_PATH)
+        path = _PATHS.get(settings.providers[route.provider].dialect)
+        if path is None:
+            raise Conflict(f"The canary's provider must speak one of {', '.join(_PATHS)}.")
         name = next(name for name in (*route.names, *model.aliases) if "*" not in name)
         return cls(f"{drill.url or _own(settings, listen)}/{route.provider}{path}", name, key)
 

@@ -70,7 +70,10 @@ def drills_of(gate: Any, plane: Any, **drill: Any) -> tuple[Drills, Counters]:
         state_dir=gate.settings.state_dir,
         proxy={"workers": 1},
         redis={"prefix": gate.settings.redis.prefix},
-        providers={"canary": {"dialect": "openai", "base_url": "http://127.0.0.1:9", "api_key": "x"}},
+        providers={
+            "canary": {"dialect": "openai", "base_url": "http://127.0.0.1:9", "api_key": "x"},
+            "gemini": {"dialect": "gemini", "base_url": "http://127.0.0.1:9", "api_key": "x"},
+        },
         drill={"model": "canary", "key": "k", "patience": 5, **drill},
     )
     counters = Counters()
@@ -165,6 +168,7 @@ async def test_a_schedule_is_kept_by_one_of_several(gate, plane):
     [
         ({"model": None}, "set drill.model"),
         ({"model": "no-such"}, "set drill.model"),
+        ({"model": "gemini-3-flash"}, "must speak one of anthropic, openai, openai-compatible"),
         ({"model": "mistral-large"}, "No provider of mistral-large is configured"),
         ({"key": None}, "set drill.key_file"),
         ({"key": None, "key_env": "NOT_SET_ANYWHERE"}, "NOT_SET_ANYWHERE"),
