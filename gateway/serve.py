@@ -95,7 +95,6 @@ class ControlProcess:
         self._drills = Drills(
             lambda: self._settings, self.store, self._receipts, self._counters, lambda: self._supervisor.listen
         )
-        self._last_offline: list[Sample] = []
         self._background: list[asyncio.Task[Any]] = []
         self._burials: set[asyncio.Task[Any]] = set()
         self._terminal = _terminal()
@@ -294,13 +293,14 @@ class ControlProcess:
         return expose([*self._supervisor.samples(), *own])
 
     async def _offline(self) -> list[Sample]:
-        """What is off; while Redis is away, what was off last: a dashboard must not show everything on."""
-        try:
-            offline = (await self.store.current()).snapshot.offline
-        except (RedisError, OSError, TimeoutError, NotInitialisedError, ForgedError):
-            return self._last_offline
-        self._last_offline = [("portcullis_models_offline", (model,), 1) for model in offline]
-        return self._last_offline
+        """What is off, here too; while Redis is away, what was off last: a dashboard must not show everything on."""
+        known = self.store.last
+        with contextlib.suppress(RedisError, OSError, TimeoutError, NotInitialisedError, ForgedError):
+            known = await self.store.current()
+        if known is None:
+            return []
+        here = {model for local in self._local.standing for model in known.snapshot.covered(local.hold.models)}
+        return [("portcullis_models_offline", (model,), 1) for model in sorted({*known.snapshot.offline, *here})]
 
 
 def _terminal() -> bool:

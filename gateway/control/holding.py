@@ -10,11 +10,12 @@ from gateway.control.idempotency import Operation
 from gateway.control.ids import derive
 from gateway.control.local_holds import LocalHolds
 from gateway.control.local_holds import Standing as Stands
-from gateway.control.problems import Conflict, Forbidden, Unavailable
+from gateway.control.problems import Conflict, Forbidden, Overtaken, Unavailable
 from gateway.control.routing import Call, Empty, answer
 from gateway.control.settling import settle
 from gateway.control.shapes import HoldBody
 from gateway.enforcement.local import LocalHold
+from gateway.enforcement.store import ConflictError
 from gateway.policy.document import Hold
 from gateway.policy.snapshot import Snapshot
 
@@ -151,17 +152,23 @@ def _holding(known: Snapshot, others: Sequence[LocalHold], model: str) -> list[d
     return [{"id": hold_id, **hold.model_dump(mode="json")} for hold_id, hold in (*by_policy, *by_machine)]
 
 
-def refuse_to_open(call: Call[Any]) -> None:
-    """Refuse what would open something while Redis cannot be reached.
+async def only_with_redis(call: Call[Any]) -> None:
+    """Open nothing without Redis; with it, only when it has the holds of this machine, too.
 
     Raises:
-        Unavailable: it cannot.
+        Unavailable: it cannot be reached.
+        Overtaken: others were faster, again and again.
     """
     if call.away:
         raise Unavailable(
             "Redis cannot be reached, and nothing is opened without it: whether another hold stands is not known. "
             "Your own hold of this machine can be undone within minutes: POST /api/v1/holds/{id}/undo."
         )
+    if call.context.local is not None:
+        try:
+            await call.context.local.proposed()
+        except ConflictError:
+            raise Overtaken("Others commit all the time; nothing was changed. Repeat the call.") from None
 
 
 # ------------------------------------------------------------------------------------------------ reading

@@ -125,7 +125,7 @@ def existing(base: Current, hold_id: str) -> Hold:
 
 async def release(call: Call[Empty]) -> web.Response:
     """Release one hold; others on the same models stay."""
-    await _only_with_redis(call, call.id)
+    await holding.only_with_redis(call)
 
     async def compose(base: Current, _: Operation) -> Change:
         return await released(call, base, [call.id], "release", f"holds/{call.id}")
@@ -137,15 +137,8 @@ async def undo(call: Call[Empty]) -> web.Response:
     """Take back one's own hold, soon after placing it, also under an order."""
     if call.away:
         return await holding.undo(call)
-    await _only_with_redis(call, call.id)
+    await holding.only_with_redis(call)
     return await apply(call, _undoing(call, datetime.now(UTC)))
-
-
-async def _only_with_redis(call: Call[Any], hold_id: str) -> None:
-    """Open nothing without Redis; and with it, only what it has."""
-    holding.refuse_to_open(call)
-    if call.context.local is not None:
-        await call.context.local.proposed(hold_id)
 
 
 def _undoing(call: Call[Empty], now: datetime) -> Compose:

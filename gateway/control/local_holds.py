@@ -78,13 +78,13 @@ class LocalHolds:
         """The one that a call placed before."""
         return next((local for local in self._holds.values() if local.operation == operation), None)
 
-    async def proposed(self, hold_id: str) -> None:
-        """See to it that Redis has one before it is changed there; nothing where there is none.
+    async def proposed(self) -> None:
+        """See to it that Redis has them all, before somebody opens something by what it has.
 
         Raises:
             RedisError, OSError: Redis cannot be reached.
         """
-        if self.find(hold_id) is not None:
+        if self.standing:
             async with self._turn:
                 await self._propose_all()
 

@@ -105,7 +105,7 @@ async def offline(call: Call[HoldBody]) -> web.Response:
 
 async def online(call: Call[OnlineBody]) -> web.Response:
     """Release the holds on exactly this model, or one hold that covers it."""
-    holding.refuse_to_open(call)
+    await holding.only_with_redis(call)
 
     async def compose(base: Current, _: Operation) -> Change:
         model_id = meant(base.document, call.id)

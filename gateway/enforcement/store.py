@@ -41,6 +41,10 @@ class AlreadyInitialisedError(Exception):
     """Redis holds a policy; ``init`` never overwrites one."""
 
 
+class NewerError(ForgedError):
+    """The policy in force is ours, and this gateway cannot read it whole: a newer one wrote it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Current:
     """The policy in force: what a change is composed from."""
@@ -128,6 +132,7 @@ class Store:
         Raises:
             NotInitialisedError: Redis is empty.
             ForgedError: what it holds is not ours.
+            NewerError: it is ours, and not to be read here.
         """
         cur: dict[bytes, bytes] = await self.redis.hgetall(self.keys.cur)
         if not cur:
@@ -156,7 +161,10 @@ class Store:
         if known is not None and known.doc == entry.doc:
             current = await self._renumbered(known, entry)
         else:
-            document, _ = await self.records.document(entry.doc)
+            try:
+                document, _ = await self.records.document(entry.doc)
+            except ValueError as error:
+                raise NewerError(f"revision {entry.rev} cannot be read whole: {error}") from None
             current = Current(position, entry.doc, document, await compiled(document, position.rev))
         self._cached = current
         return current

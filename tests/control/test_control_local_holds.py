@@ -305,6 +305,16 @@ async def test_with_redis_back_an_undo_is_a_revision(gate):
     assert gate.workers.holds == ()
 
 
+async def test_with_redis_back_online_finds_what_was_held_here(gate):
+    gate.line.cut = True
+    local = await gate.post(f"{FABLE}/offline")
+    gate.line.cut = False
+    online = await gate.post(f"{FABLE}/online")
+    assert (online.status, online["released"]) == (200, [local["hold"]])
+    await gate.local.look()
+    assert not (await gate.store.current()).document.holds
+
+
 async def test_they_are_listed_as_what_they_are(gate):
     known = await gate.post("/api/v1/models/claude-opus-4-5/offline")
     gate.line.cut = True
@@ -359,4 +369,4 @@ async def test_away_for_a_while_is_logged_once(gate):
             await gate.local.look()
     assert [line["event"] for line in lines if line["event"].startswith("local")] == ["local_holds_wait"]
     with contextlib.suppress(RedisConnectionError):
-        await gate.local.proposed("none")
+        await gate.local.proposed()
