@@ -29,6 +29,8 @@ from gateway.policy.document import Document, Hold, canonical
 from gateway.settings import Settings
 
 ACTOR = "drill"
+HOLD = "drill-"
+"""How the ids of its holds begin."""
 KEPT = 100
 LOOK_SECONDS = 1.0
 MOST_CONNECTIONS = 16
@@ -211,7 +213,7 @@ class Drills:
         async with self._step(drill, "offline") as step:
             hold = Hold(models=(drill.model,), by=ACTOR, at=drill.at, note=f"drill {drill.id} by {drill.by}")
             receipt = await self._commit(
-                drill, "drill.offline", lambda document: {**document.holds, f"h-{drill.id}": hold}
+                drill, "drill.offline", lambda document: {**document.holds, f"{HOLD}{drill.id}": hold}
             )
             committed = time.monotonic()
             await _proven(receipt, patience)
@@ -289,7 +291,12 @@ class Drills:
 
 
 def _of_drills(document: Document, model: str) -> list[str]:
-    return [hold_id for hold_id, hold in document.holds.items() if hold.by == ACTOR and hold.models == (model,)]
+    """Holds that drills placed on the canary; no hold of an operator's has such an id."""
+    return [
+        hold_id
+        for hold_id, hold in document.holds.items()
+        if hold_id.startswith(HOLD) and hold.by == ACTOR and hold.models == (model,)
+    ]
 
 
 def _without_drills(document: Document, model: str) -> dict[str, Hold]:

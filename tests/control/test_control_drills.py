@@ -130,7 +130,7 @@ async def test_what_a_drill_that_died_left_off_is_put_online_first(gate, plane):
 
     from gateway.policy.document import Hold
 
-    held = base.document.edited(holds={"h-old": Hold(models=("canary",), by="drill", at=datetime.now(UTC))})
+    held = base.document.edited(holds={"drill-old": Hold(models=("canary",), by="drill", at=datetime.now(UTC))})
     await gate.store.commit(base, held, actor="drill", action="drill.offline", subject="models/canary")
     drill = await drills.start("op")
     await drill.done.wait()
