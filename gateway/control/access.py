@@ -62,23 +62,30 @@ async def authenticate(request: web.Request, store: Store) -> OperatorRecord:
     Raises:
         Unauthenticated: there is none, or nobody has it.
     """
-    token = _bearer(request)
-    return _known(await store.operator_by_token(token) if len(token) <= MAX_CREDENTIAL else None)
+    return _known(await _operator(_bearer(request), store))
 
 
 async def authenticate_or_remember(
     request: web.Request, store: Store, operators: Operators
 ) -> tuple[OperatorRecord, bool]:
-    """The same, by what is remembered while Redis cannot be reached; and whether it is by that.
+    """The same, by what is remembered while Redis cannot be reached, or has lost everything; and whether it is by that.
 
     Raises:
         Unauthenticated: there is none, or nobody has it.
     """
+    token = _bearer(request)
     try:
         async with asyncio.timeout(REMEMBER_AFTER):
-            return await authenticate(request, store), False
+            operator = await _operator(token, store)
+            if operator is not None or await store.redis.exists(store.keys.cur):
+                return _known(operator), False
     except (RedisError, OSError, TimeoutError):
-        return _known(operators.by_token(_bearer(request))), True
+        pass
+    return _known(operators.by_token(token)), True
+
+
+async def _operator(token: str, store: Store) -> OperatorRecord | None:
+    return await store.operator_by_token(token) if len(token) <= MAX_CREDENTIAL else None
 
 
 def _bearer(request: web.Request) -> str:

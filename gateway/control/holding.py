@@ -20,7 +20,7 @@ from gateway.policy.document import Hold
 from gateway.policy.snapshot import Snapshot
 
 SCOPE = "this machine"
-PROPOSED = "Redis cannot be reached. The hold is proposed to it, for every machine, when it is back."
+PROPOSED = "Redis cannot be reached, or lost its policy. The hold is proposed to it, for all, when it is back."
 
 
 def keeper(call: Call[Any]) -> LocalHolds:
@@ -161,7 +161,7 @@ async def only_with_redis(call: Call[Any]) -> None:
     """
     if call.away:
         raise Unavailable(
-            "Redis cannot be reached, and nothing is opened without it: whether another hold stands is not known. "
+            "Redis cannot be reached, or lost its policy, and nothing is opened without it: other holds may stand. "
             "Your own hold of this machine can be undone within minutes: POST /api/v1/holds/{id}/undo."
         )
     if call.context.local is not None:

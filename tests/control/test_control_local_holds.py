@@ -204,6 +204,19 @@ async def test_the_same_call_again_is_the_same_hold(gate):
     assert (third.status, len((await gate.store.current()).document.holds)) == (200, 1)
 
 
+async def test_a_redis_that_lost_everything_is_as_good_as_away(gate):
+    before = await gate.store.current()
+    await gate.store.redis.delete(*await gate.store.redis.keys(f"{gate.settings.redis.prefix}:*".replace("{", "[{]")))
+    assert (await gate.post(f"{FABLE}/offline", token="nobody")).status == 401
+    placed = await gate.post(f"{FABLE}/offline")
+    assert (placed.status, placed["scope"]) == (202, "this machine")
+    await gate.local.look()
+    assert gate.workers.holds[0].carried is None
+    await gate.store.init(before.document, _nothing(), actor="x", restored=before.position, action="restore")
+    await gate.local.look()
+    assert placed["hold"] in (await gate.store.current()).document.holds
+
+
 # ------------------------------------------------------------------------------------------------ who
 
 
