@@ -1,7 +1,7 @@
 """What a client says on a WebSocket: put together, kept while it waits, counted like the bodies of requests."""
 
 from gateway.proxy.body import Body, BodyTooLargeError, Buffered
-from gateway.proxy.frames import Piece
+from gateway.proxy.socket_frames import Piece
 
 
 class Said:

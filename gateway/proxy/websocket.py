@@ -28,13 +28,13 @@ from gateway.dialects.refusal import refuse
 from gateway.dialects.selectors import MAX_NAMES, HeavyBodyError, MalformedBodyError, Reading
 from gateway.policy.decision import Deny, Reason
 from gateway.policy.snapshot import Asked
-from gateway.proxy import frames, handshake
+from gateway.proxy import handshake, socket_frames
 from gateway.proxy.body import BodyTooLargeError, NoRoomError
 from gateway.proxy.exchange import Exchange, Stage
-from gateway.proxy.frames import BrokenFramesError, Side
 from gateway.proxy.head import Head, Refused, malformed
 from gateway.proxy.inbox import Inbox, Said
 from gateway.proxy.reading import AbandonedError, ReadingFailedError
+from gateway.proxy.socket_frames import BrokenFramesError, Side
 from gateway.proxy.upstream import PIECE
 from gateway.proxy.wire import response_head
 
@@ -50,10 +50,10 @@ CLOSE_SECONDS = 5.0
 """What either end may take to answer a close (RFC 6455 §7.1.1 leaves it open; browsers wait some seconds)."""
 
 _CODES = {
-    Reason.OVERLOADED: frames.TRY_AGAIN_LATER,
-    Reason.INTERNAL: frames.INTERNAL,
-    Reason.UPSTREAM_UNREACHABLE: frames.INTERNAL,
-    Reason.UPSTREAM_TIMEOUT: frames.INTERNAL,
+    Reason.OVERLOADED: socket_frames.TRY_AGAIN_LATER,
+    Reason.INTERNAL: socket_frames.INTERNAL,
+    Reason.UPSTREAM_UNREACHABLE: socket_frames.INTERNAL,
+    Reason.UPSTREAM_TIMEOUT: socket_frames.INTERNAL,
 }
 """What a WebSocket is closed with, by the reason; where none stands here, 1008: it violates the policy."""
 
@@ -457,7 +457,7 @@ class SocketExchange(Exchange):
             return
         self.gate.recorder.failure(self, cause)
         self._abort_upstream()
-        self.client.write(self._ours.close(frames.INTERNAL, "the provider is gone"))
+        self.client.write(self._ours.close(socket_frames.INTERNAL, "the provider is gone"))
         self._end()
 
     def upstream_lost(self, cause: str, *, untouched: bool) -> None:
@@ -474,7 +474,7 @@ class SocketExchange(Exchange):
         if self._closing or self._pinged_client:
             self.client.reset()
         elif self.gate.now() - self._spoke_at > self.gate.timeouts.websocket_idle:
-            self._tell_both(frames.GOING_AWAY, "idle")
+            self._tell_both(socket_frames.GOING_AWAY, "idle")
         else:
             self._pinged_client = True
             self.client.write(self._ours.ping())
@@ -509,5 +509,5 @@ class SocketExchange(Exchange):
 
 def _code(deny: Deny) -> int:
     if deny.status == 413:
-        return frames.TOO_BIG
-    return _CODES.get(deny.reason, frames.POLICY_VIOLATION)
+        return socket_frames.TOO_BIG
+    return _CODES.get(deny.reason, socket_frames.POLICY_VIOLATION)
