@@ -42,6 +42,7 @@ class Door:
             "anthropic": {"dialect": "anthropic", "base_url": base, "api_key": "sk-ant-provider"},
             "compatible": {"dialect": "openai-compatible", "base_url": base, "credentials": "forward"},
             "hosted": {"dialect": "openai", "base_url": base, "host": "models.example"},
+            "gemini": {"dialect": "gemini", "base_url": base, "api_key": "g-provider"},
             "closed": {"dialect": "openai", "base_url": "http://127.0.0.1:1"},
         }
         self.settings = Settings(state_dir=state_dir, providers=providers, proxy=proxy)
