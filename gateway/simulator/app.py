@@ -11,6 +11,7 @@ from gateway.simulator.bedrock import BEDROCK
 from gateway.simulator.behaviour import Behaviour
 from gateway.simulator.config import RESERVED, SimulatorConfig
 from gateway.simulator.dialect import (
+    JSON_TYPE,
     ApiError,
     Call,
     Dialect,
@@ -27,6 +28,7 @@ from gateway.simulator.gemini import GEMINI
 from gateway.simulator.inspector import Inspector
 from gateway.simulator.openai import OPENAI
 from gateway.simulator.record import Ended, Exchange, Journal
+from gateway.simulator.sockets import SOCKETS, Conversation, Socket
 
 DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (OPENAI, ANTHROPIC, GEMINI, BEDROCK)}
 UNKNOWN = Operation("*", "/{tail:.*}", no_operation)
@@ -70,6 +72,29 @@ class Service:
         finally:
             self.journal.counters.open_requests -= 1
             exchange.end(Ended.FAILED)  # only where nothing else was said
+
+    async def talk(
+        self,
+        request: web.Request,
+        *,
+        provider: str,
+        dialect: Dialect,
+        socket: Socket,
+    ) -> web.StreamResponse:
+        """Record a handshake, then talk: head → record · behaviour · key · forced status → 101, messages."""
+        exchange = self._open(request, provider)
+        try:
+            self._note_model(exchange, {}, request.query.get("model"))
+            behaviour = self._behaviour(request)
+            self._check_key(request, provider, dialect)
+        except ApiError as error:
+            return _at_once(exchange, _refusal(error, exchange, dialect))
+        if behaviour.status is not None:
+            return _at_once(exchange, _forced(behaviour.status, behaviour.retry_after, exchange, dialect))
+        exchange.status = 101
+        exchange.end(Ended.COMPLETE)
+        models = self.config.models_of(provider)
+        return await Conversation(request, provider, socket, self.journal, behaviour, models).run()
 
     async def _reply(
         self,
@@ -197,6 +222,9 @@ def build_app(config: SimulatorConfig) -> web.Application:
         for operation in dialect.operations:
             handler = partial(service.serve, provider=provider, dialect=dialect, operation=operation)
             app.router.add_route(operation.method, f"/{provider}{operation.path}", handler)
+        for socket in SOCKETS.get(name, ()):
+            talk = partial(service.talk, provider=provider, dialect=dialect, socket=socket)
+            app.router.add_route("GET", f"/{provider}{socket.path}", talk)
         unknown = partial(service.serve, provider=provider, dialect=dialect, operation=UNKNOWN)
         app.router.add_route(UNKNOWN.method, f"/{provider}{UNKNOWN.path}", unknown)
     stray = partial(service.serve, provider="", dialect=OPENAI, operation=UNKNOWN)
@@ -206,6 +234,13 @@ def build_app(config: SimulatorConfig) -> web.Application:
 
 SERVICE = web.AppKey("service", Service)
 INSPECTOR = web.AppKey("inspector", Inspector)
+
+
+def _at_once(exchange: Exchange, reply: Plain) -> web.Response:
+    """A reply in one piece, instead of a WebSocket."""
+    exchange.status = reply.status
+    exchange.end(Ended.COMPLETE)
+    return web.Response(body=reply.body, status=reply.status, headers=reply.headers, content_type=JSON_TYPE)
 
 
 def _forced(status: int, retry_after: int | None, exchange: Exchange, dialect: Dialect) -> Plain:
