@@ -5,6 +5,7 @@ OpenAI's Realtime API and Responses over WebSocket answer `response.create` with
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -122,12 +123,13 @@ class Conversation:
     async def run(self) -> web.WebSocketResponse:
         """Talk until one end has had enough."""
         await self._ws.prepare(self._request)
-        for event in self._socket.greeting(self._model):
-            await self._say(event)
-        async for message in self._ws:
-            if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-                data = message.data.encode() if isinstance(message.data, str) else message.data
-                await self._heard(data)
+        with contextlib.suppress(ConnectionError):  # the peer has left, which is recorded
+            for event in self._socket.greeting(self._model):
+                await self._say(event)
+            async for message in self._ws:
+                if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                    data = message.data.encode() if isinstance(message.data, str) else message.data
+                    await self._heard(data)
         return self._ws
 
     async def _heard(self, data: bytes) -> None:
