@@ -5,7 +5,7 @@ from enum import StrEnum
 from aiohttp import web
 
 from gateway.control.problems import Forbidden, Unauthenticated
-from gateway.enforcement.store import Store
+from gateway.enforcement.store import NotInitialisedError, Store
 from gateway.identity.keys import MAX_CREDENTIAL
 from gateway.identity.records import OperatorRecord, Role
 
@@ -54,6 +54,7 @@ async def authenticate(request: web.Request, store: Store) -> OperatorRecord:
 
     Raises:
         Unauthenticated: there is none, or nobody has it.
+        NotInitialisedError: Redis holds no policy, and so nobody's token: whoever it was must not look for another.
     """
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     token = token.strip()
@@ -61,6 +62,8 @@ async def authenticate(request: web.Request, store: Store) -> OperatorRecord:
         raise Unauthenticated("Send the header Authorization: Bearer <token>.")
     operator = await store.operator_by_token(token) if len(token) <= MAX_CREDENTIAL else None
     if operator is None:
+        if not await store.redis.exists(store.keys.cur):
+            raise NotInitialisedError
         raise Unauthenticated("Nobody has this token; an approver can give you a new one.")
     return operator
 

@@ -32,6 +32,7 @@ from gateway.errors import describe
 from gateway.identity.directory import UNKNOWN, Unknown
 from gateway.observability.metrics import Sample
 from gateway.policy.caller import Caller
+from gateway.policy.document import LONGEST_STALE
 from gateway.policy.snapshot import Snapshot
 
 Callers = Iterable[str] | Literal["all"]
@@ -146,7 +147,7 @@ class Agent:
             began = loop.time()
             if self.replica.position is not None and self.replica.state is not State.FENCED:
                 await self._recover(self._renew())
-            await asyncio.sleep(max(0.0, began + lease.RENEW_EVERY - loop.time()))
+            await asyncio.sleep(max(0.0, began + lease.renew_every(min(self._classes())) - loop.time()))
 
     async def _recover(self, work: Awaitable[None]) -> None:
         """Run a step of either loop; whatever it meets leads to a state, not to the loop's end."""
@@ -359,7 +360,9 @@ class Agent:
             self._timer = asyncio.get_running_loop().call_later(delay, self._due)
 
     def _classes(self) -> set[float]:
-        assert self._snapshot is not None
+        """Every ``max_stale`` that the policy gives; before there is one, the longest that there can be."""
+        if self._snapshot is None:
+            return {LONGEST_STALE}
         document = self._snapshot.document
         return {document.max_stale.controlled, document.max_stale.default, *self._snapshot.max_stale.values()}
 

@@ -32,6 +32,7 @@ from gateway.channel import Channel, open_channel
 from gateway.enforcement.agent import Agent
 from gateway.enforcement.connection import FEED_BLOCK_MS, connect
 from gateway.enforcement.keys import Keys
+from gateway.enforcement.replica import State
 from gateway.enforcement.signing import ForgedError, load_verifier
 from gateway.errors import describe
 from gateway.identity.directory import Directory
@@ -49,6 +50,9 @@ from gateway.tls import Watched, keep_current, watched_server
 TRAFFIC_SECONDS = 5.0
 SYNC_SECONDS = 10.0
 """How long a worker waits for its first lease before it listens all the same, to refuse with an explanation."""
+UNSURE = (State.BOOT, State.SYNC, State.FENCED)
+"""Where a replica does not stand on what Redis holds now."""
+
 LAST_LOOK_SECONDS = 0.01
 """How long it still accepts what waits at its sockets: where nobody takes them over, the kernel resets that."""
 
@@ -97,9 +101,15 @@ class Worker:
         self._tls = None if listener is None else watched_server(listener, "proxy.tls", self._gate.counters)
 
     async def _load_caller(self, fingerprint: str) -> CallerRecord | None:
-        """Look a caller up in Redis. A record that cannot be used is nobody's; a Redis that fails is an ``OSError``."""
+        """Look a caller up in Redis. A record that cannot be used is nobody's; a Redis that fails is an ``OSError``.
+
+        So is one that holds no policy of ours, or an older one: whom it does not know, it may have forgotten.
+        """
         try:
-            return await self._agent.records.caller_by_key(fingerprint)
+            record = await self._agent.records.caller_by_key(fingerprint)
+            if record is None and self._agent.replica.state in UNSURE:
+                raise OSError("not known here, but without a lease that says little")
+            return record
         except (ForgedError, ValueError) as error:
             structlog.get_logger("portcullis.callers").error("caller_unusable", error=describe(error))
             return None
