@@ -19,6 +19,7 @@ from gateway.control.problems import Conflict
 from gateway.control.scheduler import Scheduler
 from gateway.embedded import EmbeddedRedis
 from gateway.enforcement import scripts
+from gateway.enforcement.audit import Audit
 from gateway.enforcement.connection import FEED_BLOCK_MS, connect
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.receipts import Receipts
@@ -70,13 +71,16 @@ class ControlProcess:
         self._redis = EmbeddedRedis(settings.state_dir) if settings.redis.url == "embedded" else None
         self._commands = connect(settings)
         self._feed = connect(settings, timeout=FEED_BLOCK_MS / 1000 + 2)
-        self.store = Store(self._commands, Keys(settings.redis.prefix), load_signer(settings.signing_key))
+        signer = load_signer(settings.signing_key)
+        self._voucher = signer.voucher()
+        self.store = Store(self._commands, Keys(settings.redis.prefix), signer)
         self._receipts = Receipts(self.store, self._feed)
         try:
-            self._supervisor = Supervisor(taken(settings), self._bury)
+            self._supervisor = Supervisor(taken(settings, self._voucher.key), self._bury)
         except (OSError, PortTakenError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             raise StartError(f"proxy.listen {settings.proxy.listen}: {why}") from None
+        self._audit = Audit(self.store)
         self._last_offline: list[Sample] = []
         self._background: list[asyncio.Task[Any]] = []
         self._burials: set[asyncio.Task[Any]] = set()
@@ -105,6 +109,7 @@ class ControlProcess:
             self._background.append(tasks.spawn(self._redis.watch(), "redis-watch"))
         await self._inspect_redis()
         self._receipts.start()
+        self._background.append(tasks.spawn(self._audit.run(), "audit"))
         self._background.append(tasks.spawn(Scheduler(self.store, self._receipts).run(), "scheduler"))
         if self._tls is not None:
             self._background.append(tasks.spawn(keep_current([self._tls]), "certificates"))
@@ -227,7 +232,7 @@ class ControlProcess:
             Conflict: not now, or not with these settings.
         """
         try:
-            accepted = accept(self._settings)
+            accepted = accept(self._settings, self._voucher.key)
             replaced = await self._supervisor.restart(accepted)
         except (SettingsError, RestartError) as error:
             _log.error("restart_refused", error=str(error))
@@ -247,7 +252,8 @@ class ControlProcess:
         """Say it for a child that the kernel reported dead: no receipt needs to wait for its lease."""
         keys = self.store.keys
         try:
-            await self._commands.register_script(scripts.LEAVE)(keys=[keys.replicas, keys.acks], args=[member, ""])
+            args = [member, "", self._voucher.leave(member)]
+            await self._commands.register_script(scripts.LEAVE)(keys=[keys.replicas, keys.acks], args=args)
         except (RedisError, OSError, TimeoutError) as error:
             _log.warning("leave_failed", replica=member, error=str(error))
 
@@ -265,7 +271,11 @@ class ControlProcess:
         await self._supervisor.count()
         for basis, seconds in self._receipts.take_durations():
             self._counters.observe("portcullis_enforcement_seconds", (str(basis),), seconds)
-        return expose([*self._supervisor.samples(), self._counters.samples(), await self._offline()])
+        forged: list[Sample] = [
+            ("portcullis_forged_total", ("replica",), self._receipts.roll.forged),
+            ("portcullis_forged_total", ("policy",), self._audit.forged),
+        ]
+        return expose([*self._supervisor.samples(), self._counters.samples(), forged, await self._offline()])
 
     async def _offline(self) -> list[Sample]:
         """What is off; while Redis is away, what was off last: a dashboard must not show everything on."""

@@ -10,6 +10,8 @@ import contextlib
 import itertools
 import platform
 import secrets
+import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,14 +24,16 @@ from gateway import tasks
 from gateway.enforcement import lease, scripts
 from gateway.enforcement.compiling import compiled, outlived
 from gateway.enforcement.connection import FEED_BLOCK_MS, Client
-from gateway.enforcement.entry import Entry, read_entry
+from gateway.enforcement.entry import Entry, Position, read_entry, read_position
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.memory import recall, remember
 from gateway.enforcement.records import Records
 from gateway.enforcement.replica import Fenced, Gap, Gone, Renewal, Replica, State, write_finishing
 from gateway.enforcement.signing import ForgedError, Verifier
+from gateway.enforcement.vouching import Voucher
 from gateway.errors import describe
 from gateway.identity.directory import UNKNOWN, Unknown
+from gateway.identity.records import CallerRecord
 from gateway.observability.metrics import Sample
 from gateway.policy.caller import Caller
 from gateway.policy.document import LONGEST_STALE
@@ -70,12 +74,14 @@ class Agent:
         commands: Client,
         feed: Client,
         version: str,
+        voucher: Voucher,
     ) -> None:
         remembered = recall(state_dir, verifier)
         self.replica = Replica(secrets.token_hex(16), None if remembered is None else remembered.entry.position)
         self.name = name
         self.renew_failures = 0
         self.fenced_times = 0
+        self.forged: Counter[str] = Counter()
         self.records = Records(commands, keys, verifier)
         self._state_dir = state_dir
         self._verifier = verifier
@@ -83,6 +89,7 @@ class Agent:
         self._commands = commands
         self._feed = feed
         self._version = version
+        self._voucher = voucher
         self._plane: Plane | None = None
         self._doc = ""
         self._snapshot: Snapshot | None = None
@@ -107,7 +114,10 @@ class Agent:
     def start(self, plane: Plane) -> None:
         """Begin to follow the policy."""
         self._plane = plane
-        self._tasks = [tasks.spawn(self._follow(), "replica-feed"), tasks.spawn(self._keep_renewing(), "replica-renew")]
+        self._tasks = [
+            tasks.spawn(self._forever(self._follow), "replica-feed"),
+            tasks.spawn(self._forever(self._keep_renewing), "replica-renew"),
+        ]
 
     async def leave(self) -> None:
         """Say that this replica serves nothing any more. Only after the listener is closed and streams are gone."""
@@ -119,11 +129,23 @@ class Agent:
             if timer is not None:
                 timer.cancel()
         self.replica.fence()
+        mac = self._voucher.leave(self.member)
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(lease.RENEW_TIMEOUT):
-                await self._leave_script(keys=[self._keys.replicas, self._keys.acks], args=[self.member, ""])
+                await self._leave_script(keys=[self._keys.replicas, self._keys.acks], args=[self.member, "", mac])
 
     # ------------------------------------------------------------------ the two loops
+
+    async def _forever(self, loop: Callable[[], Awaitable[None]]) -> None:
+        """Whatever a loop dies of, nobody foresaw it: the lease is given back, and the loop begins anew."""
+        while True:
+            try:
+                await loop()
+            except Exception:  # noqa: BLE001 - the outermost rim
+                self._log.error("replica_failed", trace=traceback.format_exc())
+                self.replica.fence()
+                self._sever()
+                await asyncio.sleep(1.0)
 
     async def _follow(self) -> None:
         while True:
@@ -178,6 +200,7 @@ class Agent:
         elif isinstance(error, RedisError | OSError | TimeoutError):
             self._tell("redis_unreachable", error)
         else:
+            self.forged["policy"] += isinstance(error, ForgedError)
             self._tell("policy_unusable", error)
 
     def _tell(self, event: str, error: Exception | None = None) -> None:
@@ -229,18 +252,35 @@ class Agent:
                 if self.replica.remembered is not None:
                     raise Fenced("Redis is empty, and a policy is remembered; restore it with `portcullis init`")
                 raise NotInitialisedError("there is no policy in Redis; `portcullis init` writes the first")
-            rev = int(cur[b"rev"])
+            position = read_position(cur)
+            rev = position.rev
             stored = await self._commands.xrange(self._keys.log, min=f"{rev}-0", max=f"{rev}-0")
             if not stored:
                 raise Fenced(f"revision {rev} has no entry in the log")
             sealed = stored[0][1].get(b"entry", b"")
             entry = read_entry(sealed, self._verifier)
-            if (entry.epoch, entry.rev, entry.hash) != (cur[b"epoch"].decode(), rev, cur[b"hash"].decode()):
+            if entry.position != position:
                 raise Fenced(f"revision {rev} is not what its log entry says")
             self.replica.check_jump(entry.position)
+            await self._check_lineage(entry.position)
             self._doc = ""
             await self._adopt(entry, sealed, "all")
         await self._renew()
+
+    async def _check_lineage(self, position: Position) -> None:
+        """Before a jump within an epoch: what was applied last must be in the history that leads there.
+
+        A promoted server that lacks a revision goes on counting from the one before; to follow it would be to forget.
+
+        Raises:
+            Fenced: it is not; only a policy restored under a new epoch leads on.
+        """
+        known = self.replica.position or self.replica.remembered
+        if known is None or known.epoch != position.epoch or known.rev == position.rev:
+            return
+        stored = await self._commands.xrange(self._keys.log, min=f"{known.rev}-0", max=f"{known.rev}-0")
+        if not stored or read_entry(stored[0][1].get(b"entry", b""), self._verifier).hash != known.hash:
+            raise Fenced(f"the log's revision {known.rev} is not the one that was applied")
 
     async def _adopt(self, entry: Entry, sealed_entry: bytes, callers: Callers) -> None:
         sealed_document = None
@@ -260,13 +300,22 @@ class Agent:
         assert self._plane is not None
         fresh: dict[str, Caller | Unknown] = {}
         for fingerprint in self._plane.affected(callers) if callers else ():
-            try:
-                record = await self.records.caller_by_key(fingerprint)
-            except (ForgedError, ValueError) as error:
-                self._log.error("caller_unusable", error=f"{type(error).__name__}: {error}")
-                record = None
+            record = await self.load_caller(fingerprint)
             fresh[fingerprint] = UNKNOWN if record is None else record.caller()
         return fresh
+
+    async def load_caller(self, fingerprint: str) -> CallerRecord | None:
+        """The caller that holds a key. A record that cannot be used is nobody's, and is told of.
+
+        Raises:
+            RedisError: Redis does not answer.
+        """
+        try:
+            return await self.records.caller_by_key(fingerprint)
+        except (ForgedError, ValueError) as error:
+            self.forged["caller"] += isinstance(error, ForgedError)
+            self._log.error("caller_unusable", error=describe(error))
+            return None
 
     def _apply(self, snapshot: Snapshot, entry: Entry, callers: Callers, fresh: dict[str, Caller | Unknown]) -> None:
         """The one synchronous callback."""
@@ -326,21 +375,21 @@ class Agent:
             self._watch()
 
     async def _send(self, renewal: Renewal) -> tuple[str, str]:
-        here = renewal.position
+        here, member = renewal.position, self.member
+        said = {
+            "rev": here.rev,
+            "hash": here.hash,
+            "swept": renewal.swept,
+            "streams_cut": renewal.streams_cut,
+            "draining": renewal.draining,
+            "finishing": write_finishing(renewal.finishing),
+        }
         answer = await self._renew_script(
             keys=[self._keys.cur, self._keys.replicas, self._keys.acks],
             args=[
-                self.member,
-                here.epoch,
-                here.rev,
-                here.hash,
-                renewal.swept,
-                renewal.streams_cut,
-                renewal.draining,
-                renewal.nonce,
-                platform.node(),
-                self._version,
-                write_finishing(renewal.finishing),
+                *(member, here.epoch, here.rev, here.hash, renewal.swept, renewal.streams_cut, renewal.draining),
+                *(renewal.nonce, platform.node(), self._version, said["finishing"]),
+                self._voucher.renewal(member, said),
             ],
         )
         return answer[0].decode(), answer[1].decode()
@@ -387,6 +436,7 @@ class Agent:
         return [
             ("portcullis_renew_failures_total", (self.name,), self.renew_failures),
             ("portcullis_fenced_total", (self.name,), self.fenced_times),
+            *(("portcullis_forged_total", (what,), times) for what, times in self.forged.items()),
         ]
 
     # ------------------------------------------------------------------ memory

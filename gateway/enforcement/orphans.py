@@ -49,8 +49,10 @@ class Orphans:
         due = []
         for rev, orphan in list(self._seen.items()):
             if rev not in proving and moment > lease.wait_until(orphan.since, patience):
-                members = {name: said for name, said in (await self._store.members()).items() if not said.get("left")}
-                committed = Committed(orphan.entry, current, current, members, "", orphan.since)
+                listed = await self._store.members()
+                left = self._store.gone(listed)
+                members = {name: said for name, said in listed.items() if name not in left}
+                committed = Committed(orphan.entry, current, current, members, "", orphan.since, left=left)
                 due.append((committed, await self._closed(rev)))
         return due
 
@@ -72,7 +74,7 @@ class Orphans:
     async def _entries(self, first: int, last: int) -> list[Entry]:
         redis, keys = self._store.redis, self._store.keys
         stored = await redis.xrange(keys.log, min=f"{max(first, 1)}-0", max=f"{last}-0")
-        return [read_entry(fields[b"entry"], self._store.signer) for _, fields in stored]
+        return [read_entry(fields.get(b"entry", b""), self._store.signer) for _, fields in stored]
 
     async def _forget_proven(self) -> None:
         revisions = list(self._seen)

@@ -66,6 +66,7 @@ METRICS: tuple[Definition, ...] = (
     Definition(_P + "replica_serving", "gauge", "1 while a replica may serve.", ("replica", "state")),
     Definition(_P + "renew_failures_total", "counter", "Lease renewals that got no answer.", ("replica",)),
     Definition(_P + "fenced_total", "counter", "Times a replica found another history in Redis.", ("replica",)),
+    Definition(_P + "forged_total", "counter", "Found in Redis, and not of this gateway's making.", ("what",)),
     Definition(_P + "workers", "gauge", "Workers by what they are doing.", ("state",)),
     Definition(_P + "worker_restarts_total", "counter", "Workers that died and were started again."),
     Definition(_P + "models_offline", "gauge", "1 for each model that a hold closes.", ("model",)),

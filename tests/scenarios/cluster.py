@@ -137,9 +137,22 @@ class Cluster:
         self.end_redis()
         for line in self.lines:
             await line.stop()
+        await asyncio.to_thread(self._remove)
+
+    def _remove(self) -> None:
         for gateway in self.gateways:
             subprocess.run(["umount", "-l", gateway.directory], check=False, capture_output=True)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def keep_logs(self) -> Path:
+        """What the gateways wrote, and what Redis holds, for whoever looks for the cause."""
+        kept = Path(tempfile.mkdtemp(prefix="pcf-logs-"))
+        for gateway in self.gateways:
+            shutil.copytree(gateway.directory, kept / gateway.directory.name)
+        with self.client() as client:
+            held = {"cur": client.hgetall("{pc}:cur"), "replicas": client.hgetall("{pc}:replicas")}
+        (kept / "redis.txt").write_text(repr(held))
+        return kept
 
     # -------------------------------------------------------------- what befalls it
 
@@ -199,7 +212,9 @@ class Cluster:
 
 def remembered(gateway: System) -> int:
     """The highest revision that a machine's workers wrote down."""
-    found = [re.search(rb'\\"rev\\":(\d+)', path.read_bytes()) for path in gateway.directory.glob("state/remembered-*.json")]
+    found = [
+        re.search(rb'\\"rev\\":(\d+)', path.read_bytes()) for path in gateway.directory.glob("state/remembered-*.json")
+    ]
     return max((int(match[1]) for match in found if match), default=0)
 
 

@@ -38,7 +38,7 @@ def test_what_a_violation_is(got, seen, violations):
         (HEAD + b"3\r\nabc\r\n0\r\n\r\n", 3, "200"),
         (HEAD + b"3\r\nab", 2, "200 cut"),
         (HEAD + b"3\r\nabc\r\n1", 3, "200 cut"),
-        (HEAD + b"5\r\nabc\n\n\r\n17\r\ndata: {\"portcullis\": {}}\r\n", 5, "200 cut"),
+        (HEAD + b'5\r\nabc\n\n\r\n17\r\ndata: {"portcullis": {}}\r\n', 5, "200 cut"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabc", 3, "200 cut"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", 3, "200"),
         (b"HTTP/1.1 403 Forbidden\r\nPortcullis-Reason: x\r\nContent-Length: 1\r\n\r\na", 0, "403 x"),

@@ -11,5 +11,6 @@ async def test_no_receipt_lies_whatever_dies_and_service_returns():
     print(f"\n{report}")
     assert report.violations == []
     assert report.stuck == []
+    assert report.broken == []
     assert report.faults == FAULTS
     assert report.receipts >= FAULTS, "operators went on meanwhile"
