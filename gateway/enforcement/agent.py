@@ -423,7 +423,8 @@ class Agent:
             self._sever()
             if not ahead:
                 self.replica.overdue()
-                self._tell("lease_expired")
+                self._log.info("lease_expired")
+                self._told = "" if self._told == "serving" else self._told  # why is told already, or service again is
         if ahead:
             self._timer = asyncio.get_running_loop().call_later(min(ahead) - moment, self._due)
 

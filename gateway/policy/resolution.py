@@ -2,9 +2,13 @@
 
 import re
 from collections.abc import Container, Mapping
+from functools import lru_cache
 
 from gateway.policy.document import Model, names_of
 from gateway.policy.names import skeleton
+
+_skeleton_of_ours = lru_cache(maxsize=65_536)(skeleton)
+"""A catalog's names stay from revision to revision, and each costs 10 µs. Not for names that callers make up."""
 
 
 class Resolution:
@@ -59,8 +63,8 @@ class Resolution:
                 self._patterns.append((provider, pattern, model_id))
             else:
                 self._exact[provider, name] = model_id
-                self._claim_skeleton(skeleton(name), model_id, offline)
-        self._claim_skeleton(skeleton(model_id), model_id, offline)
+                self._claim_skeleton(_skeleton_of_ours(name), model_id, offline)
+        self._claim_skeleton(_skeleton_of_ours(model_id), model_id, offline)
 
     def _claim_skeleton(self, bare: str, model_id: str, offline: bool) -> None:
         """One skeleton may fit two models; the one that is offline answers for it."""
