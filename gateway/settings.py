@@ -233,10 +233,70 @@ _EGRESS = re.compile(
 )
 
 
+Capability = Literal["", "chat", "embedding", "image", "audio", "other", "*"]
+
+
+class AddedOperation(Section):
+    """An operation that a provider has and its dialect's table has not. The table's own cannot be changed."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Its name, in logs.")
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field(default="POST", description="Its method.")
+    path: str = Field(
+        pattern=r"^(/([A-Za-z0-9._~:-]|\{[a-z_]{1,32}\})+)+$",
+        description="As the provider has it, after base_url; {model} is a segment that names one, {any} any other.",
+    )
+    models: tuple[
+        Annotated[str, Field(pattern=r"^((\*|[A-Za-z0-9_-]{1,64}(\[\]\??)?)\.)*[A-Za-z0-9_-]{1,64}!?$")], ...
+    ] = Field(default=(), description="Where its JSON body names models: model! (required), tools[].model.")
+    candidates: Capability = Field(
+        default="", description="Which models could run without being named, by capability; * for all."
+    )
+    invokes: bool = Field(default=True, description="Whether a model runs in it at all.")
+
+    @model_validator(mode="after")
+    def _says_what_runs(self) -> Self:
+        named = "{model}" in self.path or self.candidates or any(model.endswith("!") for model in self.models)
+        if self.invokes and not named:
+            raise ValueError("say what it invokes: models with !, {model} in its path, candidates, or invokes = false")
+        if self.models and self.method in ("GET", "DELETE"):
+            raise ValueError("models are looked for in a body, which GET and DELETE have not")
+        return self
+
+
+class Aws(Section):
+    """AWS credentials with which requests are signed anew (Signature Version 4)."""
+
+    region: str = Field(pattern=r"^[a-z0-9-]{1,32}$", description="As in the host's name.")
+    service: str = Field(default="bedrock", pattern=r"^[a-z0-9-]{1,32}$", description="The name that is signed.")
+    access_key_id: str | None = Field(default=None, description="The key's id.")
+    access_key_id_env: str | None = Field(default=None, description="The environment variable that holds it.")
+    secret_access_key: SecretStr | None = Field(default=None, description="The key.")
+    secret_access_key_env: str | None = Field(default=None, description="The environment variable that holds it.")
+    secret_access_key_file: Path | None = Field(default=None, description="The file that holds it.")
+    session_token_env: str | None = Field(default=None, description="The variable with a temporary key's token.")
+
+    def keys(self) -> tuple[str, str, str | None]:
+        """The key's id, the key, and its session token if it is a temporary one.
+
+        Raises:
+            SettingsError: there is none.
+        """
+        plain = None if self.access_key_id is None else SecretStr(self.access_key_id)
+        identity = _secret("access_key_id", plain, self.access_key_id_env, None)
+        key = _secret(
+            "secret_access_key", self.secret_access_key, self.secret_access_key_env, self.secret_access_key_file
+        )
+        if identity is None or key is None:
+            raise SettingsError("aws: access_key_id and secret_access_key are both needed")
+        return identity, key, _secret("session_token", None, self.session_token_env, None)
+
+
 class Provider(Section):
     """A configured upstream speaking a dialect."""
 
-    dialect: Literal["openai", "openai-compatible", "anthropic"] = Field(description="How its API looks.")
+    dialect: Literal[
+        "openai", "openai-compatible", "anthropic", "gemini", "bedrock", "azure-openai", "vertex"
+    ] = Field(description="How its API looks.")  # fmt: skip
     base_url: str = Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$", description="Scheme, host, and a path if any.")
     host: str | None = Field(default=None, description="A Host header that means this provider, without a path prefix.")
     credentials: Literal["replace", "forward"] = Field(
@@ -245,6 +305,13 @@ class Provider(Section):
     api_key: SecretStr | None = Field(default=None, description="The gateway's key at this provider.")
     api_key_env: str | None = Field(default=None, description="The environment variable that holds it.")
     api_key_file: Path | None = Field(default=None, description="The file that holds it.")
+    key_header: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9-]{1,64}$",
+        description="The header that carries the gateway's key, bare, and may carry a caller's, beside the dialect's.",
+    )
+    aws: Aws | None = Field(default=None, description="Sign requests instead of sending a key (Bedrock).")
+    operations: tuple[AddedOperation, ...] = Field(default=(), description="What the dialect's table does not list.")
     tls: ClientTls = ClientTls()
     proxy: Annotated[SecretStr, AfterValidator(_egress_url)] | None = Field(
         default=None,
@@ -253,6 +320,12 @@ class Provider(Section):
     )
     proxy_env: str | None = Field(default=None, description="The environment variable that holds the proxy's URL.")
     proxy_file: Path | None = Field(default=None, description="The file that holds the proxy's URL.")
+
+    @model_validator(mode="after")
+    def _one_credential(self) -> Self:
+        if self.aws is not None and (self.credentials == "forward" or self.dialect != "bedrock"):
+            raise ValueError('aws: only for dialect = "bedrock" with credentials = "replace"')
+        return self
 
     def key(self) -> str | None:
         """The gateway's key at this provider.

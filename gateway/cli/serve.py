@@ -180,8 +180,9 @@ async def _demo(simulator: str) -> None:
 
 async def _start_simulator(settings: Settings, listen: str) -> tuple[asyncio.subprocess.Process, str]:
     """Start the fake provider; its address as it says it."""
+    spoken = {"anthropic", "gemini", "bedrock"}
     providers = [
-        f"{name}={'anthropic' if provider.dialect == 'anthropic' else 'openai'}"
+        f"{name}={provider.dialect if provider.dialect in spoken else 'openai'}"
         for name, provider in settings.providers.items()
     ]
     models = [f"{provider}={model}" for provider, model in _catalog_names(settings)]

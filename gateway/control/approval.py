@@ -26,7 +26,7 @@ from gateway.control.catalog import is_pattern
 from gateway.control.words import Vocabulary
 from gateway.policy.caller import Caller, Kind, Subject
 from gateway.policy.document import Directive, Document, Hold, Model, Part, Route, State, names_of, rfc3339
-from gateway.policy.names import skeleton
+from gateway.policy.names import kinship, skeleton
 from gateway.policy.reach import PERSONAL, TooManyProfilesError, enumerate_profiles, under_order
 from gateway.policy.snapshot import Snapshot
 
@@ -286,10 +286,13 @@ def _new_names(step: _Step, _: Sequence[Move], found: _Found) -> None:
 def _claims(snapshot: Snapshot, model_id: str) -> Callable[[str, str], bool]:
     """Whether a name at a provider could be taken for one of a model's."""
     names = names_of(snapshot.document.models[model_id])
-    bare = {skeleton(name) for name in (model_id, *(name for _, name in names))}
+    known = (model_id, *(name for _, name in names))
+    bare, kin = {skeleton(name) for name in known}, {kinship(name) for name in known}
 
     def claim(provider: str, name: str) -> bool:
-        return skeleton(name) in bare or any(owner == provider and meet(name, own) for owner, own in names)
+        if skeleton(name) in bare or kinship(name) in kin:
+            return True
+        return any(owner == provider and meet(name, own) for owner, own in names)
 
     return claim
 

@@ -1,93 +1,54 @@
-"""The OpenAI dialect, and the same as spoken by others (LiteLLM, vLLM, Mistral, xAI …).
+"""The OpenAI dialect, and the same as spoken by others (Mistral, xAI, vLLM, LiteLLM, Ollama, Azure's ``/openai/v1``).
 
-Sources: openai-python ``resources/``, ``_exceptions.py``, ``_streaming.py`` (an ``error`` key in an event's data
-raises ``APIError``; on the responses stream, an event of type ``error`` is yielded unless it also has that key).
+Sources: openai-python ``resources/``; mistralai 3.7; LiteLLM's ``fallbacks`` and OpenRouter's ``models``, by which a
+request names more than one model. What a provider has beside it is added by ``providers.<name>.operations``.
 """
 
-from typing import Any
+from dataclasses import replace
 
-import orjson
-
-from gateway.dialects.listing import ListShape
+from gateway.dialects import openai_operations as rows
+from gateway.dialects.events import chat_error, error_body
 from gateway.dialects.selectors import Selector
-from gateway.dialects.table import Dialect, Operation, Problem
-
-MODEL = Selector(("model",), required=True)
-MODERATION = Selector(("moderation", "model"))
-
-
-def error_body(problem: Problem) -> dict[str, Any]:
-    """``{"error": {message, type, param, code}}``, as ``APIStatusError`` reads it."""
-    return {"error": _error(problem)}
-
-
-def _error(problem: Problem) -> dict[str, Any]:
-    return {
-        "message": problem.message,
-        "type": _TYPES.get(problem.status, "invalid_request_error"),
-        "param": None,
-        "code": problem.code,
-        "portcullis": problem.details,
-    }
-
-
-_TYPES = {
-    401: "authentication_error",
-    403: "permission_error",
-    429: "rate_limit_error",
-    451: "permission_error",
-    **dict.fromkeys((500, 502, 503, 504), "server_error"),
-}
-
-
-def chat_error(problem: Problem) -> bytes:
-    """The event that makes the SDK's stream raise ``APIError``."""
-    return b"data: " + orjson.dumps({"error": _error(problem)}) + b"\n\n"
-
-
-def responses_error(problem: Problem) -> bytes:
-    """``event: error`` of the responses stream; the added ``error`` object makes the SDK raise."""
-    event = {
-        "type": "error",
-        "code": problem.code,
-        "message": problem.message,
-        "param": None,
-        "sequence_number": 0,
-        "error": _error(problem),
-    }
-    return b"event: error\ndata: " + orjson.dumps(event) + b"\n\n"
-
-
-_OPERATIONS = (
-    Operation("chat.completions", "POST", "/v1/chat/completions", (MODEL, MODERATION), stream_error=chat_error),
-    Operation(
-        "responses",
-        "POST",
-        "/v1/responses",
-        (
-            Selector(("model",)),
-            MODERATION,
-            Selector(("tools", "[]", "model")),
-            Selector(("tools", "[]", "svg", "model")),
-        ),
-        stream_error=responses_error,
-    ),
-    Operation("completions", "POST", "/v1/completions", (MODEL,), stream_error=chat_error),
-    Operation("embeddings", "POST", "/v1/embeddings", (MODEL,), capability="embedding"),
-    Operation("models.list", "GET", "/v1/models", invokes=False, listing=ListShape("data", "id")),
-    Operation("models.retrieve", "GET", "/v1/models/{model}"),
-)
+from gateway.dialects.table import ANY, Dialect, Operation
 
 _CREDENTIALS = ((b"authorization", b"Bearer "),)
 
 OPENAI = Dialect(
     name="openai",
-    operations=_OPERATIONS,
+    operations=rows.OPERATIONS,
     credentials=_CREDENTIALS,
     credential=(b"Authorization", b"Bearer "),
     error_body=error_body,
     request_id_header="x-request-id",
+    not_served=rows.NOT_SERVED,
+    source="openai-python 3.54",
 )
+
+_MORE = tuple(
+    Selector((key, "[]"), or_key="model")
+    for key in ("fallbacks", "models", "context_window_fallbacks", "content_policy_fallbacks")
+)
+_AGENT = Selector(("model",), absent=ANY)
+"""Mistral: a model, or an agent's id."""
+
+_ROUTED = (rows.CHAT_COMPLETIONS, rows.RESPONSES, rows.COMPLETIONS, rows.EMBEDDINGS)
+_OPERATIONS = (
+    *(replace(operation, selectors=(*operation.selectors, *_MORE)) for operation in _ROUTED),
+    *rows.MODELS, *rows.AUDIO, *rows.IMAGES, rows.MODERATIONS,
+    *(Operation(name.replace("/", "."), "POST", f"/v1/{name}", (rows.MODEL, *_MORE)) for name in ("rerank", "score")),
+    Operation("fim.completions", "POST", "/v1/fim/completions", (rows.MODEL,), stream_error=chat_error),
+    Operation("chat.moderations", "POST", "/v1/chat/moderations", (rows.MODEL,)),
+    Operation("classifications", "POST", "/v1/classifications", (rows.MODEL,)),
+    Operation("chat.classifications", "POST", "/v1/chat/classifications", (rows.MODEL,)),
+    Operation("ocr", "POST", "/v1/ocr", (rows.MODEL,)),
+    Operation("agents.completions", "POST", "/v1/agents/completions", (_AGENT,), stream_error=chat_error),
+    Operation("conversations.start", "POST", "/v1/conversations", (_AGENT,), stream_error=chat_error),
+    Operation(
+        "conversations.append", "POST", "/v1/conversations/{conversation}", candidates=ANY, stream_error=chat_error
+    ),
+    Operation("files.list", "GET", "/v1/files", invokes=False),
+    Operation("tokenize", "POST", "/tokenize", (rows.MODEL,)),
+)  # fmt: skip
 
 OPENAI_COMPATIBLE = Dialect(
     name="openai-compatible",
@@ -96,4 +57,28 @@ OPENAI_COMPATIBLE = Dialect(
     credential=(b"Authorization", b"Bearer "),
     error_body=error_body,
     request_id_header="x-request-id",
+    source="openai-python 3.54, mistralai 3.7",
+)
+
+_DEPLOYMENT = "/openai/deployments/{model}"
+_DEPLOYED = {
+    operation.path: operation
+    for operation in (rows.CHAT_COMPLETIONS, rows.COMPLETIONS, rows.EMBEDDINGS, *rows.AUDIO, *rows.IMAGES[:2])
+}
+AZURE = Dialect(
+    name="azure-openai",
+    operations=tuple(
+        replace(
+            operation,
+            path=_DEPLOYMENT + path.removeprefix("/v1"),
+            selectors=tuple(replace(s, required=False, absent="") for s in operation.selectors),
+            also=True,
+        )
+        for path, operation in _DEPLOYED.items()
+    ),
+    credentials=((b"api-key", b""), *_CREDENTIALS),
+    credential=(b"api-key", b""),
+    error_body=error_body,
+    request_id_header="apim-request-id",
+    source="openai-python 3.54 lib/azure.py",
 )

@@ -92,6 +92,7 @@ def refuse(
         headers.append(("Link", f'<{page}>; rel="blocked-by"'))
     if dialect is not None:
         headers.append((dialect.request_id_header, request_id))
+        headers += dialect.error_headers(problem)
     return Refusal(status, tuple(headers), problem, dialect)
 
 

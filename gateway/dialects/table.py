@@ -3,12 +3,23 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
+from urllib.parse import unquote
 
+from gateway.dialects.forms import Form
+from gateway.dialects.lines import LineReader
 from gateway.dialects.listing import ListShape
-from gateway.dialects.selectors import BodyReader, Selector
+from gateway.dialects.selectors import BodyReader, Implied, Selector
 
-_MODEL_SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,255}"
+_MODEL_SEGMENT = r"[A-Za-z0-9](?:[A-Za-z0-9._:@+-]|%2[Ff]|%3[Aa]){0,255}"
+"""A model's name in a path: ``/`` and ``:`` may be percent-encoded, once, as SDKs do; nothing else may."""
+
+_ID_SEGMENT = r"[A-Za-z0-9](?:[A-Za-z0-9._~-]|%2[Ff]|%3[Aa]|:){0,511}"
+"""Anything else that has an id."""
+
+ANY = "*"
+"""Candidates of every capability."""
 
 ErrorBody = Callable[["Problem"], dict[str, Any]]
 StreamError = Callable[["Problem"], bytes]
@@ -25,12 +36,48 @@ class Problem:
     request_id: str
 
 
+class Kind(StrEnum):
+    """What bodies an operation takes."""
+
+    NONE = "none"
+    JSON = "JSON"
+    OPTIONAL = "JSON or none"
+    FORM = "a form"
+    EITHER = "JSON or a form"
+    OPAQUE = "anything; it is not read"
+
+
+class Act(StrEnum):
+    """What an operation does with something that the provider keeps."""
+
+    CREATES = "creates"
+    USES = "uses"
+    LISTS = "lists"
+    DELETES = "deletes"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Something that the provider keeps between requests, and what an operation does with it.
+
+    ``at`` is where its id is: the name of a path's segment, or a body's path in dots. Of what is created, it is a path
+    in the response's body.
+    """
+
+    act: Act
+    kind: str
+    at: str = "id"
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method and path of a dialect. ``path`` is relative to the provider; ``{model}`` is one segment.
+    """One method and path of a dialect. ``path`` is relative to the provider; ``{model}`` is one segment of it.
 
-    ``invokes`` is false where no model runs (lists, look-ups). ``capability`` says which models could be meant
-    where the request names none. ``stream_error`` writes the last event of a stream that is cut.
+    ``invokes`` is false where no model runs, unless the body names one. ``candidates`` is the capability of models that
+    run beside those that are named: all that could are looked at (``*``: of any capability). ``prefix`` stands before
+    the path's name in the catalog. ``also``: the body's names count beside the path's; else they must be the same.
+    ``query``: the parameter that names a model. ``streams``: it answers with a stream without being asked to.
+    ``stream_error`` writes the last event of a stream that is cut. ``kept`` are the things that outlive the request.
     """
 
     id: str
@@ -38,13 +85,44 @@ class Operation:
     path: str
     selectors: tuple[Selector, ...] = ()
     invokes: bool = True
-    capability: str = "chat"
+    candidates: str = ""
+    body: Kind = Kind.JSON
+    implied: tuple[Implied, ...] = ()
+    batch: bool = False
+    prefix: str = ""
+    also: bool = False
+    query: str = ""
+    streams: bool = False
     stream_error: StreamError | None = None
     listing: ListShape | None = None
+    kept: tuple[Kept, ...] = ()
+    documents: tuple[tuple[str, tuple[Selector, ...]], ...] = ()
+    lines: BodyReader | None = None
     reader: BodyReader = field(init=False, repr=False)
+    form: Form = field(init=False, repr=False)
+    pattern: re.Pattern[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "reader", BodyReader(self.selectors))
+        if self.method in ("GET", "DELETE"):
+            object.__setattr__(self, "body", Kind.NONE)
+        object.__setattr__(self, "reader", BodyReader(self.selectors, self.implied, batch=self.batch))
+        documents = tuple((name, BodyReader(selectors)) for name, selectors in self.documents)
+        lines = None if self.lines is None else LineReader(self.lines)
+        object.__setattr__(self, "form", Form(self.selectors, documents, lines))
+        object.__setattr__(self, "pattern", _pattern(self.path))
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """What a path's template matches: whole, and by raw bytes."""
+    pieces = re.split(r"\{(\w+)\}", path)
+    for at in range(1, len(pieces), 2):
+        name = pieces[at]
+        pieces[at] = f"(?P<{name}>{_MODEL_SEGMENT if name == 'model' else _ID_SEGMENT})"
+    return re.compile("".join(piece if at % 2 else re.escape(piece) for at, piece in enumerate(pieces)))
+
+
+def _no_headers(_problem: Problem) -> tuple[tuple[str, str], ...]:
+    return ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +130,9 @@ class Dialect:
     """How an API looks.
 
     ``credentials`` are the request headers that may carry the caller's key, lower case, with the scheme that
-    precedes it; ``credential`` is how the gateway's own key is sent upstream.
+    precedes it; ``credential`` is how the gateway's own key is sent upstream. ``error_headers`` are what a refusal's
+    head says beside its body. ``not_served`` are operations that its SDKs have and the table has not, with the reason:
+    regular expressions over ``METHOD /path``.
     """
 
     name: str
@@ -61,14 +141,16 @@ class Dialect:
     credential: tuple[bytes, bytes]
     error_body: ErrorBody
     request_id_header: str
+    error_headers: Callable[[Problem], tuple[tuple[str, str], ...]] = _no_headers
+    not_served: tuple[tuple[str, str], ...] = ()
+    source: str = ""
     _exact: dict[tuple[str, str], Operation] = field(init=False, repr=False, default_factory=dict)
-    _patterns: list[tuple[str, re.Pattern[str], Operation]] = field(init=False, repr=False, default_factory=list)
+    _patterns: dict[tuple[str, int], list[Operation]] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         for operation in self.operations:
-            if "{model}" in operation.path:
-                pattern = re.escape(operation.path).replace(re.escape("{model}"), f"(?P<model>{_MODEL_SEGMENT})")
-                self._patterns.append((operation.method, re.compile(pattern), operation))
+            if "{" in operation.path:
+                self._patterns.setdefault((operation.method, operation.path.count("/")), []).append(operation)
             else:
                 self._exact[operation.method, operation.path] = operation
 
@@ -77,7 +159,8 @@ class Dialect:
         operation = self._exact.get((method, path))
         if operation is not None:
             return operation, None
-        for expected, pattern, candidate in self._patterns:
-            if expected == method and (match := pattern.fullmatch(path)):
-                return candidate, match["model"]
+        for candidate in self._patterns.get((method, path.count("/")), ()):
+            if match := candidate.pattern.fullmatch(path):
+                model = match.groupdict().get("model")
+                return candidate, None if model is None else candidate.prefix + unquote(model)
         return None

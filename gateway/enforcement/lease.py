@@ -10,6 +10,8 @@ import time
 EPSILON = 0.01
 """How far two clocks' rates may be apart: a hundred times the 100 ppm that crystal oscillators are allowed."""
 
+SLOWEST = 1 - EPSILON
+
 GUARD = 0.05
 """Seconds between the check of a deadline and the write that it allows."""
 
@@ -33,7 +35,7 @@ def renew_every(shortest: float) -> float:
 
 def serve_until(renewed_at: float, max_stale: float) -> float:
     """Until when a replica may serve a model on a renewal that was sent at ``renewed_at``."""
-    return renewed_at + max_stale * (1 - EPSILON) - GUARD
+    return renewed_at + max_stale * SLOWEST - GUARD
 
 
 def wait_until(committed_at: float, max_stale: float) -> float:

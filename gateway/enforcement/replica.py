@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.enforcement.entry import Entry, Position
-from gateway.enforcement.lease import serve_until
+from gateway.enforcement.lease import GUARD, SLOWEST, serve_until
 
 
 class State(StrEnum):
@@ -70,7 +70,7 @@ class Replica:
     def may_serve(self, now: float, max_stale: float) -> bool:
         """Whether a model with this ``max_stale`` may be served at this moment."""
         renewed_at = self._renewed_at
-        return renewed_at is not None and now < serve_until(renewed_at, max_stale)
+        return renewed_at is not None and now < renewed_at + max_stale * SLOWEST - GUARD  # `serve_until`, in place
 
     def deadline(self, max_stale: float) -> float:
         """Until when such a model may be served as things stand; minus infinity without a lease."""

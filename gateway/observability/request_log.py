@@ -23,8 +23,8 @@ class RequestLog:
         self._scheduled = False
         self._queue: queue.Queue[bytes | None] = queue.Queue(QUEUE_BATCHES)
         self.dropped = 0
-        self._thread = threading.Thread(target=self._write, name="request-log", daemon=True)
-        self._thread.start()
+        self._writer = threading.Thread(target=self._write, name="request-log", daemon=True)
+        self._writer.start()
 
     def add(self, line: dict[str, Any]) -> None:
         """Log a request."""
@@ -50,7 +50,7 @@ class RequestLog:
         self.flush()
         with contextlib.suppress(queue.Full):  # nobody reads, and nobody will
             self._queue.put(None, timeout=wait_seconds)
-        self._thread.join(wait_seconds)
+        self._writer.join(wait_seconds)
 
     def _write(self) -> None:
         while (batch := self._queue.get()) is not None:

@@ -14,8 +14,8 @@ MAX_NAME = 256
 
 _WELL_FORMED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*(\[[a-z0-9]{1,8}\])?")
 _SUFFIX = re.compile(r"\[[a-z0-9]{1,8}\]$")
-_REGION = re.compile(r"^(us|eu|apac|global|us-gov)\.(?=[a-z0-9]+\.)")
-_MAKER = re.compile(r"^(anthropic|amazon|openai|google|meta|mistral)\.(?=[a-z])")
+_REGION = re.compile(r"^(us|eu|apac|jp|au|ca|sa|global|us-gov)\.(?=[a-z0-9]+\.)")
+_MAKER = re.compile(r"^(anthropic|amazon|openai|google|meta|mistral|cohere|deepseek|qwen|ai21|writer)\.(?=[a-z])")
 _SEPARATORS = re.compile(r"[._@:+-]+")
 _PATTERN = re.compile(r"\*|(?:(?:family|tag|provider):)?[A-Za-z0-9*?._:/@+-]{1,256}")
 
@@ -38,6 +38,52 @@ def skeleton(name: str) -> str:
     bare = _SUFFIX.sub("", bare).rsplit("/", 1)[-1]
     bare = _MAKER.sub("", _REGION.sub("", bare))
     return _SEPARATORS.sub("-", bare.replace("_", "-"))
+
+
+_FINE_TUNE = re.compile(r"ft:(?P<base>[^:]+):.+", re.IGNORECASE)
+_ARN = re.compile(r"arn:aws[a-z-]*:bedrock:[a-z0-9-]*:[0-9]*:(?:foundation-model|inference-profile)/(?P<base>[^/]+)")
+_OPAQUE = re.compile(r"(arn:|endpoints/|projects/|sagemaker)|(?:.*/)?(auto|default|latest)$", re.IGNORECASE)
+
+
+def base_of(name: str) -> str | None:
+    """The model that a name says it is made of, or is another address of: a fine-tune's base, an ARN's resource.
+
+    OpenAI's fine-tunes and their checkpoints are ``ft:<base>:<org>:<name>:<id>``; Bedrock's foundation models and
+    system-defined inference profiles have their id in their ARN. Other ARNs do not say what they run.
+    """
+    found = _FINE_TUNE.fullmatch(name)
+    return found["base"] if found else addressed(name)
+
+
+def addressed(name: str) -> str | None:
+    """The id in an ARN that is nothing but another way to write it."""
+    found = _ARN.fullmatch(name)
+    return found["base"] if found else None
+
+
+def opaque(name: str) -> bool:
+    """Whether a name says nothing about what runs: another ARN, an endpoint's id, ``auto``."""
+    return base_of(name) is None and _OPAQUE.match(name) is not None
+
+
+_EDITION = re.compile(
+    r"-(?:v\d{1,2}(?:-\d{1,2})?|\d{8}|\d{4}-\d{2}-\d{2}|\d{2}-\d{2}|\d{4}|\d{3}|0|latest|preview|exp|fast|thinking)$"
+)
+"""What names one edition of a model: a version, a day, *the latest*."""
+
+
+def kinship(name: str) -> str:
+    """What is left of a skeleton without its edition and the order of its words; numbers keep theirs.
+
+    ``claude-4-5-opus-20991231``, ``claude-opus-4-5-latest`` and ``ft:claude-opus-4.5:acme`` share one. To deny only: an
+    edition that the catalog has not heard of is refused as the model that it is an edition of.
+    """
+    bare = skeleton(base_of(name) or name)
+    while (shorter := _EDITION.sub("", bare)) != bare:
+        bare = shorter
+    parts = bare.split("-")
+    words = sorted(part for part in parts if not part.isdigit())
+    return "-".join([*words, *(part for part in parts if part.isdigit())])
 
 
 def valid_pattern(pattern: str) -> bool:

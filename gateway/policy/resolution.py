@@ -5,10 +5,17 @@ from collections.abc import Container, Mapping
 from functools import lru_cache
 
 from gateway.policy.document import Model, names_of
-from gateway.policy.names import skeleton
+from gateway.policy.names import addressed, kinship, skeleton
 
-_skeleton_of_ours = lru_cache(maxsize=65_536)(skeleton)
-"""A catalog's names stay from revision to revision, and each costs 10 µs. Not for names that callers make up."""
+
+
+@lru_cache(maxsize=65_536)
+def _likeness(name: str) -> tuple[str, str]:
+    """Skeleton and kinship of a catalog's name: it stays from revision to revision, and costs 10 µs and more.
+
+    Not for names that callers make up: they would push these out.
+    """
+    return skeleton(name), kinship(name)
 
 
 class Resolution:
@@ -18,7 +25,8 @@ class Resolution:
         self._models = models
         self._exact: dict[tuple[str, str], str] = {}
         self._patterns: list[tuple[str, re.Pattern[str], str]] = []
-        self._skeletons: dict[str, str] = {}
+        self._skeletons: dict[str, list[str]] = {}
+        self._kin: dict[str, list[str]] = {}
         for model_id, model in sorted(models.items()):  # replicas read the document sorted
             self._index(model_id, model, model_id in offline)
 
@@ -27,17 +35,22 @@ class Resolution:
         return name in self._exact
 
     def resolve(self, provider: str, name: str) -> str | None:
-        """The model that a name means at a provider, exactly; else ``None``."""
+        """The model that a name means at a provider, exactly; else ``None``.
+
+        An ARN means what its id means. A fine-tune means its base only where the catalog says so by a pattern.
+        """
         model_id = self._exact.get((provider, name))
         if model_id is None:
             for owner, pattern, candidate in self._patterns:
                 if owner == provider and pattern.fullmatch(name):
                     return candidate
+            base = addressed(name)
+            return None if base is None else self.resolve(provider, base)
         return model_id
 
-    def lookalike(self, name: str) -> str | None:
-        """The model that a name looks like."""
-        return self._skeletons.get(skeleton(name))
+    def lookalikes(self, name: str) -> list[str]:
+        """The models that a name looks like, those before whose other editions it could be."""
+        return list(dict.fromkeys(self._skeletons.get(skeleton(name), []) + self._kin.get(kinship(name), [])))
 
     def find(self, name: str) -> str | None:
         """The model an operator means: its id, or a name or alias it has anywhere."""
@@ -63,10 +76,13 @@ class Resolution:
                 self._patterns.append((provider, pattern, model_id))
             else:
                 self._exact[provider, name] = model_id
-                self._claim_skeleton(_skeleton_of_ours(name), model_id, offline)
-        self._claim_skeleton(_skeleton_of_ours(model_id), model_id, offline)
+                self._resembles(name, model_id, offline)
+        self._resembles(model_id, model_id, offline)
 
-    def _claim_skeleton(self, bare: str, model_id: str, offline: bool) -> None:
-        """One skeleton may fit two models; the one that is offline answers for it."""
-        if bare not in self._skeletons or offline:
-            self._skeletons[bare] = model_id
+    def _resembles(self, name: str, model_id: str, offline: bool) -> None:
+        """What looks like this name looks like this model; of several, one that is offline answers first."""
+        bare, kin = _likeness(name)
+        for index, key in ((self._skeletons, bare), (self._kin, kin)):
+            models = index.setdefault(key, [])
+            if model_id not in models:
+                models.insert(0 if offline else len(models), model_id)

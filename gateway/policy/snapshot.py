@@ -16,6 +16,7 @@ from gateway.policy.cover import Cover, closed_by_holds
 from gateway.policy.decision import Decision, Deny, Permit, Reason, Scope
 from gateway.policy.directives import Rule, compile_directives
 from gateway.policy.document import Document, EndUsers, State, rfc3339
+from gateway.policy.names import opaque
 from gateway.policy.resolution import Resolution
 
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
@@ -27,12 +28,18 @@ MEMO_LIMIT = 65_536
 class Asked(NamedTuple):
     """What a request would invoke: the names it gives at a provider, or none.
 
-    With no name, any model of ``capability`` at that provider could be the one.
+    With no name, any model of ``capability`` at that provider could be the one. ``also`` are capabilities (``*``: any)
+    of models that it could invoke beside those it names.
     """
 
     provider: str
     names: tuple[str, ...]
     capability: str = "chat"
+    also: tuple[str, ...] = ()
+
+    def meaning(self, capability: str) -> "Asked":
+        """The same without names: any model of this capability."""
+        return self._replace(names=(), capability=capability, also=())
 
 
 _NOTHING: Mapping[str, bool] = MappingProxyType({})
@@ -112,7 +119,7 @@ class Snapshot:
         if missing is not None:
             return missing
         subjects = self.subjects(caller, on_behalf_of)
-        if not asked.names:
+        if not asked.names and not asked.also:
             return self._decide_unresolved(asked, subjects)
 
         # 1. a name the catalog does not know; another spelling of a denied model is refused as that model
@@ -120,27 +127,33 @@ class Snapshot:
         for name in asked.names:
             model_id = self.resolve(asked.provider, name)
             if model_id is None:
-                return self._unknown(name, subjects)
+                return self._unknown(asked, name, subjects)
             models.append(model_id)
 
-        # 2. a hold
+        # 2. a hold, 3. a directive in force that applies; on these, or on what may run beside them unnamed
+        deny = self._denied(models, subjects) or self._denied_unnamed(asked, subjects)
+        if deny is not None:
+            return deny
+
+        # 4. permitted
+        concerned = [*models, *(other for one in asked.also for other in self.candidates(asked.meaning(one)))]
+        return Permit(
+            models=tuple(models),
+            revision=self.revision,
+            max_stale=min(self.max_stale[model_id] for model_id in concerned),
+            would_deny=next((rule.id for m in models for rule in self._shadows.applying(m, subjects)), None),
+        )
+
+    def _denied(self, models: list[str], subjects: tuple[Subject, ...]) -> Deny | None:
+        """Steps 2 and 3 for all models of a request: any hold before any directive."""
         for model_id in models:
             if model_id in self.offline:
                 return self._hurried(self._offline(model_id), models, subjects)
-
-        # 3. a directive in force that applies
         for model_id in models:
             deny = self._restricted(model_id, subjects)
             if deny is not None:
                 return self._hurried(deny, models, subjects)
-
-        # 4. permitted
-        return Permit(
-            models=tuple(models),
-            revision=self.revision,
-            max_stale=min(self.max_stale[model_id] for model_id in models),
-            would_deny=next((rule.id for m in models for rule in self._shadows.applying(m, subjects)), None),
-        )
+        return None
 
     def decide_model(self, model_id: str, subjects: tuple[Subject, ...]) -> Deny | None:
         """Steps 2 and 3 for a model of the catalog."""
@@ -170,11 +183,28 @@ class Snapshot:
             max_stale=min((self.max_stale[m] for m in candidates), default=self.document.max_stale.controlled),
         )
 
-    def _unknown(self, name: str, subjects: tuple[Subject, ...]) -> Deny:
-        lookalike = self._names.lookalike(name)
-        deny = self.decide_model(lookalike, subjects) if lookalike is not None else None
-        if deny is not None:
-            return deny
+    def _denied_unnamed(self, asked: Asked, subjects: tuple[Subject, ...]) -> Deny | None:
+        """What the provider chooses: denied if it could choose what is denied, or what the catalog does not know."""
+        for capability in asked.also:
+            meaning = asked.meaning(capability)
+            if not self.candidates(meaning):
+                message = "The request names no model, and the catalog has none that it could mean. Name the model."
+                return Deny(Reason.MODEL_UNRESOLVED, self.revision, message=message)
+            decision = self._decide_unresolved(meaning, subjects)
+            if isinstance(decision, Deny):
+                return decision
+        return None
+
+    def _unknown(self, asked: Asked, name: str, subjects: tuple[Subject, ...]) -> Deny:
+        """Another spelling or edition of a denied model is refused as that model; what could be any, as unresolved."""
+        for lookalike in self._names.lookalikes(name):
+            deny = self.decide_model(lookalike, subjects)
+            if deny is not None:
+                return deny
+        if opaque(name):
+            decision = self._decide_unresolved(asked.meaning("*"), subjects)
+            if isinstance(decision, Deny):
+                return decision
         return Deny(Reason.UNKNOWN_MODEL, self.revision, model=name, scope=Scope.EVERYONE)
 
     def _offline(self, model_id: str) -> Deny:
@@ -272,7 +302,7 @@ class Snapshot:
         return [
             model_id
             for model_id, model in self.document.models.items()
-            if model.capability == asked.capability and any(r.provider == asked.provider for r in model.routes)
+            if asked.capability in ("*", model.capability) and any(r.provider == asked.provider for r in model.routes)
         ]
 
     def covered(self, patterns: Iterable[str]) -> list[str]:

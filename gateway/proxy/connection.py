@@ -17,7 +17,8 @@ import httptools
 from gateway.identity.keys import MAX_CREDENTIAL
 from gateway.policy.decision import Deny, Reason
 from gateway.proxy.exchange import EVERY_PLACE, Exchange, Stage
-from gateway.proxy.head import Head, Refused, malformed, read_head, read_length
+from gateway.proxy.head import Head, Refused, malformed, read_head
+from gateway.proxy.known_head import KnownHead, known
 from gateway.proxy.upstream import reset
 from gateway.proxy.wire import own_response
 
@@ -53,8 +54,11 @@ def unread(transport: asyncio.Transport) -> bool:
     return False
 
 
-class ClientConnection(asyncio.Protocol):
-    """One TCP connection of a client."""
+class ClientConnection:
+    """One TCP connection of a client.
+
+    An ``asyncio.Protocol`` by what it does; by inheritance it could not be compiled to a native class.
+    """
 
     def __init__(self, gate: "Gate") -> None:
         self.gate = gate
@@ -66,10 +70,11 @@ class ClientConnection(asyncio.Protocol):
         self._reading: Exchange | None = None
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._length: bytes | None = None
+        self._known: KnownHead | None = None
+        self._read_anew: Head | None = None
+        self._owed = 0
         self._line = b""
         self._line_bytes = 0
-        self._last: tuple[tuple[bytes, bytes, str, list[tuple[bytes, bytes]]], bytes | None, Head] | None = None
         self._pieces: list[bytes] = []
         self._body_due = 0.0
         self._tiny_chunks = 0
@@ -105,11 +110,14 @@ class ClientConnection(asyncio.Protocol):
     # ------------------------------------------------------------------ reading
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser; nothing that a client sends may get past this point unanswered."""
+        """Read on; nothing that a client sends may get past this point unanswered."""
         if self._drained is not None:
             self._drain(len(data))
         elif self._fault is None:
-            self.run(self._feed, data)
+            try:
+                self._read(data)
+            except Exception as error:  # noqa: BLE001 - the outermost rim
+                self._failed(error)
         if len(data) >= FULL_READ:
             self._let_others_read()
 
@@ -128,15 +136,59 @@ class ClientConnection(asyncio.Protocol):
         try:
             step(*arguments)
         except Exception as error:  # noqa: BLE001 - the outermost rim
-            self.gate.failed(error)
-            deny = Deny(Reason.INTERNAL, self.gate.revision)
-            if self._begun is not None and self._begun.stage is Stage.WAITING:
-                self._begun.keep_alive = False
-                self._begun.refuse(deny)
-            else:
-                self._break(deny)
-                if self._exchanges:
-                    self.reset()  # what failed half-way would never be answered
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        self.gate.failed(error)
+        deny = Deny(Reason.INTERNAL, self.gate.revision)
+        if self._begun is not None and self._begun.stage is Stage.WAITING:
+            self._begun.keep_alive = False
+            self._begun.refuse(deny)
+        else:
+            self._break(deny)
+            if self._exchanges:
+                self.reset()  # what failed half-way would never be answered
+
+    def _read(self, data: bytes) -> None:
+        """More of a body whose length is known, a head that is known, or something for the parser."""
+        if self._owed:
+            self._read_owed(data)
+            return
+        fresh = not (self._exchanges or self._in_head or self._head_bytes)
+        if fresh and self._known is not None:
+            found = self._known.rest(data)
+            if found is not None and len(found[1]) <= found[0]:
+                self._begin_known(self._known.head, *found)
+                return
+        self._feed(data)
+        if self._read_anew is not None:
+            head, self._read_anew = self._read_anew, None
+            if fresh:
+                self._known = known(data, head)
+
+    def _begin_known(self, head: Head, length: int, body: bytes) -> None:
+        """A request whose head is known, with all or some of its body."""
+        self._begin_reading(Exchange(self.gate, self, head, length))
+        if self._drained is not None or self._reading is None:
+            return
+        self._owed = length
+        if body or not length:
+            self._read_owed(body)
+        else:
+            self._after_read()
+
+    def _read_owed(self, data: bytes) -> None:
+        """Some of a body that the parser does not see."""
+        rest = b""
+        if len(data) > self._owed:
+            data, rest = data[: self._owed], data[self._owed :]
+        self._owed -= len(data)
+        self._take_body(data)
+        if not self._owed:
+            self._all_read()
+        self._after_read()
+        if rest and self._fault is None and self._drained is None:
+            self._feed(rest)
 
     def _feed(self, data: bytes) -> None:
         """Parse all of a read; after each request with an Upgrade the parser begins anew."""
@@ -215,7 +267,6 @@ class ClientConnection(asyncio.Protocol):
         self._in_head = not self._resuming
         self._target = b""
         self._headers = []
-        self._length = None
         if not self._exchanges:
             self._delay(self.gate.timeouts.head)
 
@@ -226,12 +277,8 @@ class ClientConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; after the body it is a trailer, which is dropped."""
         if self._in_head:
-            name, value = name.lower(), value.rstrip(b" \t")  # RFC 9112 §5.1: blanks around are no value
-            if name == b"content-length" and self._length is None:
-                self._length = value
-            else:
-                self._headers.append((name, value))
-            if len(self._headers) + (self._length is not None) > self.gate.limits.header_count:
+            self._headers.append((name.lower(), value.rstrip(b" \t")))  # RFC 9112 §5.1: blanks around are no value
+            if len(self._headers) > self.gate.limits.header_count:
                 raise malformed("Too many headers.", 431)
 
     def on_headers_complete(self) -> None:
@@ -242,27 +289,26 @@ class ClientConnection(asyncio.Protocol):
         if len(self._exchanges) > self.gate.limits.pipelined:
             raise malformed("Too many requests ahead of their answers.")
         self._in_head = False
-        exchange = Exchange(self.gate, self, *self._read_head())
+        head = self._read_anew = self._read_head()
+        self._begin_reading(Exchange(self.gate, self, head, head.content_length))
+
+    def _read_head(self) -> Head:
+        parser = self._parser
+        size = len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers)
+        if size > self.gate.limits.head_bytes:
+            raise self._head_too_large()
+        return read_head(
+            parser.get_method(), self._target, parser.get_http_version(), self._headers,
+            keep_alive=parser.should_keep_alive(),
+        )  # fmt: skip
+
+    def _begin_reading(self, exchange: Exchange) -> None:
         self._reading = exchange
         self._body_due = self.gate.now() + self.gate.timeouts.body
         self._tiny_chunks = 0
         self._exchanges.append(exchange)
         if len(self._exchanges) == 1:
             self._begin(exchange)
-
-    def _read_head(self) -> tuple[Head, int | None]:
-        """The head, and its length apart: but for that, a client mostly sends the same head again."""
-        parser, length = self._parser, self._length
-        said = (parser.get_method(), self._target, parser.get_http_version(), self._headers)
-        if self._last is not None and said == self._last[0] and (length is None) is (self._last[1] is None):
-            return self._last[2], read_length(length)
-        size = len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers)
-        if size > self.gate.limits.head_bytes:
-            raise self._head_too_large()
-        headers = self._headers if length is None else [*self._headers, (b"content-length", length)]
-        head = read_head(*said[:3], headers, keep_alive=parser.should_keep_alive())
-        self._last = (said, length, head)
-        return head, head.content_length
 
     def _begin(self, exchange: Exchange) -> None:
         self._begun = exchange
@@ -278,23 +324,30 @@ class ClientConnection(asyncio.Protocol):
             pieces, self._pieces = self._pieces, []
             self._head_bytes = 0
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            self._body_due += len(data) / self.gate.limits.body_bytes_per_second
-            if self._reading is not None:
-                self._reading.body_piece(data)
+            self._take_body(data)
             if len(data) < LEAST_CHUNK * len(pieces):
                 self._tiny_chunks += len(pieces)
                 if self._tiny_chunks > FREE_CHUNKS:
                     self._break(malformed("The body comes in too many chunks that are too small.").deny)
+
+    def _take_body(self, data: bytes) -> None:
+        self._body_due += len(data) / self.gate.limits.body_bytes_per_second
+        if self._reading is not None:
+            self._reading.body_piece(data)
 
     def on_message_complete(self) -> None:
         """The request is complete."""
         if self._reading is not None and self._reading.has_body and self._parser.should_upgrade():
             return  # its body is still to come
         self._pass_on_body()
+        if self._reading is not None:
+            self._reading.keep_alive &= self._parser.should_keep_alive()  # a trailer can say close
+        self._all_read()
+
+    def _all_read(self) -> None:
         exchange, self._reading = self._reading, None
         self._head_bytes = 0
         if exchange is not None:
-            exchange.keep_alive &= self._parser.should_keep_alive()  # a trailer can say close
             exchange.body_complete()
         if len(self._exchanges) > self.gate.limits.pipelined:
             self._pause_reading()
@@ -363,9 +416,10 @@ class ClientConnection(asyncio.Protocol):
             self._begun = None
         if self._exchanges and self._exchanges[0] is exchange:
             self._exchanges.popleft()
-        if self.transport is None or self.transport.is_closing():
+        transport = self.transport
+        if transport is None or transport.is_closing():
             return
-        if not self.nothing_buffered():
+        if transport.get_write_buffer_size():
             self._unflushed = [exchange, *self._unflushed] if self._writing_paused else [exchange]
         if not keep:
             self._finish(exchange)
@@ -390,7 +444,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _rest(self) -> None:
         """Nothing to do until the next request, or until what can't be parsed is answered."""
-        self._resume_reading()
+        if self._reading_paused:
+            self._resume_reading()
         if self._fault is not None:
             self._answer_fault()
         else:

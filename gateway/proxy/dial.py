@@ -9,7 +9,7 @@ import re
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
 from gateway import tasks
@@ -27,7 +27,8 @@ TUNNEL_HEAD_BYTES = 16 * 1024
 _TUNNEL_OPEN = re.compile(rb"HTTP/1\.[01] 2[0-9]{2}(?: [^\r\n]*)?\r\n")
 _TUNNEL_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})")
 
-P = TypeVar("P", bound=asyncio.BaseProtocol)
+P = TypeVar("P")
+"""A protocol, by what it does."""
 
 
 class DialError(Exception):
@@ -157,7 +158,7 @@ class Dialler:
     async def _secure(self, sock: socket.socket, factory: Callable[[], P]) -> P:
         protocol = factory()
         if self.tls is None:
-            await self._loop.create_connection(lambda: protocol, sock=sock)
+            await self._loop.create_connection(lambda: cast("asyncio.BaseProtocol", protocol), sock=sock)
             return protocol
         handshake: asyncio.Future[None] = self._loop.create_future()
 

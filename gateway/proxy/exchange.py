@@ -22,10 +22,11 @@ from typing import IO, TYPE_CHECKING
 
 from gateway import tasks
 from gateway.dialects import DIALECTS
+from gateway.dialects.bodies import JSON, reader_for
 from gateway.dialects.listing import UnreadableListError
 from gateway.dialects.refusal import refuse
-from gateway.dialects.selectors import HeavyBodyError, MalformedBodyError, Reading
-from gateway.dialects.table import Operation
+from gateway.dialects.selectors import HeavyBodyError, MalformedBodyError, Reader, Reading
+from gateway.dialects.table import Kind, Operation
 from gateway.identity.credentials import CredentialError, gateway_credential
 from gateway.identity.directory import BusyError, RacedError, Unknown
 from gateway.identity.jose import TokenError, looks_like_token
@@ -38,6 +39,8 @@ from gateway.proxy.body import Body, BodyTooLargeError, NoRoomError
 from gateway.proxy.head import Head, Refused, Way, malformed
 from gateway.proxy.reading import AbandonedError, ReadingFailedError
 from gateway.proxy.relay import ListTooLongError, Relay
+from gateway.proxy.response import ResponseHead
+from gateway.proxy.upstream import Asker
 from gateway.proxy.wire import CONTINUE, own_response
 
 if TYPE_CHECKING:
@@ -46,7 +49,6 @@ if TYPE_CHECKING:
     from gateway.proxy.provider import Upstream
     from gateway.proxy.upstream import UpstreamConnection
 
-_JSON = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
 EVERY_PLACE = tuple({place: None for dialect in DIALECTS.values() for place in dialect.credentials})
 """Where any dialect's SDK puts its key: the gateway's own operation takes it from any of them."""
 
@@ -64,14 +66,14 @@ class Stage(StrEnum):
     ENDED = "ended"
 
 
-class Exchange:
+class Exchange(Asker):
     """One request and its response. All methods are callbacks of one event loop and return at once."""
 
     __slots__ = (
-        "_asked", "_body", "_body_complete", "_credential", "_expects_continue", "_reading", "_retried", "_upstream",
-        "began_at", "by_token", "bytes_in", "caller", "client", "content_length", "denied", "end_user", "finish_by",
-        "first_byte_at", "gate", "head", "keep_alive", "known_until", "operation", "path_model", "permit",
-        "provider", "relay", "request_id", "sent_at", "severed", "stage", "status",
+        "_asked", "_body", "_body_complete", "_credential", "_expects_continue", "_reader", "_reading", "_retried",
+        "_upstream", "began_at", "by_token", "bytes_in", "caller", "client", "content_length", "denied", "end_user",
+        "finish_by", "first_byte_at", "gate", "head", "keep_alive", "known_until", "operation", "path_model", "permit",
+        "provider", "relay", "request_id", "sent_at", "severed", "stage", "status", "stream",
     )  # fmt: skip
 
     def __init__(self, gate: "Gate", client: "ClientConnection", head: Head, content_length: int | None) -> None:
@@ -97,12 +99,14 @@ class Exchange:
         self.first_byte_at = 0.0
         self.status = 0
         self.bytes_in = 0
+        self.stream = False
         self.severed = False
         self.denied: Deny | None = None
         self.relay = Relay()
         self._credential = ""
         self._body = Body(gate.buffered)
         self._body_complete = not (head.chunked or content_length)
+        self._reader: Reader | None = None
         self._reading: Reading | None = None
         self._asked: Asked | None = None
         self._upstream: UpstreamConnection | None = None
@@ -185,17 +189,25 @@ class Exchange:
     def _find_way(self) -> Way:
         """Where the head leads."""
         head = self.head
-        if (head.method, head.path) == (AVAILABILITY.method, AVAILABILITY.path):
+        if (head.method, head.path) == (AVAILABILITY.method, AVAILABILITY.path) and head.query_model is None:
             return Way(None, AVAILABILITY, head.path)
         found = self.gate.find_operation(head.host, head.method, head.path)
         if found is None:
-            raise Refused(Deny(Reason.OPERATION_NOT_LISTED, self.gate.revision))
+            raise self._not_listed()
         provider, path, match = found
+        self.provider = provider  # whose shape a refusal has
         if match is None:
-            self.provider = provider  # whose shape the refusal has
-            raise Refused(Deny(Reason.OPERATION_NOT_LISTED, self.gate.revision))
+            raise self._not_listed()
         operation, path_model = match
-        return Way(provider, operation, path, path_model)
+        if head.query_model is not None and operation.query != "model":
+            raise malformed("The query must not name a model.")
+        return Way(provider, operation, path, path_model or head.query_model)
+
+    def _not_listed(self) -> Refused:
+        """No such operation; where something is encoded that could be one, it is malformed."""
+        if "%" in self.head.path:
+            return malformed("The request target must be a plain path: only a model's / and : may be encoded.")
+        return Refused(Deny(Reason.OPERATION_NOT_LISTED, self.gate.revision))
 
     # ------------------------------------------------------------------ caller
 
@@ -269,17 +281,17 @@ class Exchange:
             except TokenError as error:
                 message = f"Portcullis-On-Behalf-Of: {error}"
                 raise Refused(Deny(Reason.UNAUTHENTICATED, self.gate.revision, message=message)) from None
-        self._forget_expired()
+        if self.caller.expires is not None or self.end_user is not None:
+            self._forget_expired()
 
     def _forget_expired(self) -> None:
         """What is known about a person ends to be known at its time."""
         assert self.caller is not None
-        if self.caller.expires is not None or self.end_user is not None:
-            now = time()
-            self.caller = self.caller.at(now)
-            self.end_user = None if self.end_user is None else self.end_user.at(now)
-            people = (self.caller, self.on_behalf_of)
-            self.known_until = min((p.expires for p in people if p is not None and p.expires is not None), default=inf)
+        now = time()
+        self.caller = self.caller.at(now)
+        self.end_user = None if self.end_user is None else self.end_user.at(now)
+        people = (self.caller, self.on_behalf_of)
+        self.known_until = min((p.expires for p in people if p is not None and p.expires is not None), default=inf)
 
     @property
     def on_behalf_of(self) -> Caller | None:
@@ -290,20 +302,30 @@ class Exchange:
 
     def _expect_body(self) -> None:
         """Judge from the head whether a body may come, and of what kind."""
-        head = self.head
-        if head.method == "GET":
+        head, operation = self.head, self.operation
+        assert operation is not None
+        if operation.body is Kind.NONE:
             if self.has_body:
-                raise malformed("A GET request has no body here.")
+                raise malformed("This operation has no body.")
             return
-        if head.content_type is None or head.content_type.lower() not in _JSON:
-            raise malformed("The body must be sent as application/json in UTF-8.", 415)
-        if head.content_encoding is not None and head.content_encoding.lower() != b"identity":
-            raise malformed("Send the body without Content-Encoding.", 415)
+        kind = head.content_type
+        if operation.body is Kind.JSON and head.content_encoding is None and kind is not None and kind.lower() in JSON:
+            self._reader = operation.reader
+        else:
+            self._reader = self._find_reader(operation)
         length = self.content_length or 0
         if length > self.gate.limits.body_bytes:
             raise self.gate.too_large()
         if not self.gate.buffered.has_room(self._body.owner, length):
             raise self.gate.no_room()
+
+    def _find_reader(self, operation: Operation) -> Reader:
+        """Who reads a body that is not plain JSON."""
+        head, limit = self.head, self.gate.limits.body_bytes
+        try:
+            return reader_for(operation, head.content_type, head.content_encoding, has_body=self.has_body, limit=limit)
+        except MalformedBodyError as error:
+            raise malformed(str(error), error.status) from None
 
     def _ask_for_body(self) -> None:
         """Say once that the body is wanted, to a client that waits for that (RFC 9110 §10.1.1).
@@ -316,13 +338,12 @@ class Exchange:
 
     def _read_body(self) -> bool:
         """Read what the body says; if that takes long, it is done elsewhere, and ``_proceed`` is called again."""
-        assert self.operation is not None
-        if self.head.method == "GET":
+        if self._reader is None:
             self._reading = _NO_BODY
             return True
         try:
             if not self._body.spooled:
-                self._reading = self.operation.reader.read_light(bytes(self._body.content()))
+                self._reading = self._reader.read_light(bytes(self._body.content()))
                 return True
         except MalformedBodyError as error:
             raise malformed(str(error), error.status) from None
@@ -337,9 +358,9 @@ class Exchange:
 
     async def _read_elsewhere(self, file: IO[bytes]) -> None:
         """Have a large body read by the process beside this one. If that fails, nobody knows what it would invoke."""
-        assert self.operation is not None
+        assert self._reader is not None
         try:
-            self._reading = await self.gate.reading.read(self.operation.reader, file, self._body.owner)
+            self._reading = await self.gate.reading.read(self._reader, file, self._body.owner)
         except AbandonedError:
             return
         except MalformedBodyError as error:
@@ -352,20 +373,28 @@ class Exchange:
 
     # ------------------------------------------------------------------ models
 
-    @property
-    def stream(self) -> bool:
-        """Whether it asks for a stream."""
-        return self._reading is not None and self._reading.stream
-
     def _find_models(self) -> None:
         """Find every model the request names."""
         assert self.operation is not None
         assert self.provider is not None
         assert self._reading is not None
-        names = self._reading.names
+        names, self.stream, unnamed = self._reading
+        if self.operation.streams:
+            self.stream = True
         if self.path_model is not None:
-            names = (self.path_model, *names)
-        self._asked = Asked(self.provider.name, names, self.operation.capability)
+            names = self._with_path(self.path_model, names)
+        if self.operation.candidates:
+            unnamed = (self.operation.candidates, *unnamed)
+        self._asked = Asked(self.provider.name, names, also=unnamed)
+
+    def _with_path(self, path_model: str, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The models of path and body. Where they are to be the same, no server gets to choose."""
+        assert self.operation is not None
+        if self.operation.also:
+            return (path_model, *names)
+        if any(name.removeprefix("models/") != path_model for name in names):
+            raise malformed("The path and the body must name the same model.")
+        return (path_model,)
 
     # ------------------------------------------------------------------ register, decide
 
@@ -384,9 +413,11 @@ class Exchange:
         assert self.operation is not None
         assert self.caller is not None
         assert self._asked is not None
-        self._forget_expired()
-        invokes = self.operation.invokes
-        return self.gate.decide(self.caller, self._asked, invokes=invokes, on_behalf_of=self.on_behalf_of)
+        if self.caller.expires is not None or self.end_user is not None:
+            self._forget_expired()
+        end_user = None if self.end_user is None else self.end_user.caller
+        invokes = self.operation.invokes or bool(self._asked.names or self._asked.also)
+        return self.gate.decide(self.caller, self._asked, invokes=invokes, on_behalf_of=end_user)
 
     # ------------------------------------------------------------------ forward
 
@@ -425,7 +456,7 @@ class Exchange:
         self._upstream = upstream
         body = self._body.content()
         identity = self.stream or self.operation.listing is not None
-        head = self.provider.request_head(self.head, len(body), identity=identity)
+        head = self.provider.request_head(self.head, body, identity=identity)
         upstream.send(self, permit, head, body)
         if self.client.takes_nothing():
             upstream.hold_back()
@@ -440,22 +471,22 @@ class Exchange:
         self.sever(self.gate.stale())
         return False
 
-    def response_head(self, status: int, reason: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    def response_head(self, head: ResponseHead) -> None:
         """The provider's response begins."""
         assert self.operation is not None
         self.first_byte_at = monotonic()
         if self._upstream is not None and self._upstream.has_sent_all():
             self._body.close()  # a stream may take minutes, and its request is never sent again
         relay = self.relay
-        if self.operation.listing is not None and status == 200:
+        if self.operation.listing is not None and head.status == 200:
             relay.keep_back()
             return
-        self.status = status
-        passed = relay.frame(status, headers, self.head.version)
+        self.status = head.status
+        relay.frame(head, self.head.version)
         if relay.until_close:
             self.keep_alive = False
         keep_alive = self.client.keeps_alive(self)
-        relay.head(status, reason, passed, self.request_id, self.gate.revision, keep_alive=keep_alive)
+        relay.head(head, self.request_id, self.gate.revision, keep_alive=keep_alive)
 
     def response_body(self, data: bytes) -> None:
         """A piece of the response's body."""

@@ -5,7 +5,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import time
 from typing import Any, Literal
 
@@ -98,19 +98,17 @@ class Gate:
             for name, provider in settings.providers.items()
             if provider.host
         }
-        self._log_addresses = settings.log.client_address
+        self.log_addresses = settings.log.client_address
         self._trusted = settings.proxy.trusted_proxies
         self._loop = asyncio.get_running_loop()
+        self.now: Callable[[], float] = self._loop.time
+        """The loop's clock: timeouts and durations."""
         self._request_prefix = f"req_{secrets.token_hex(6)}"
         self._requests = 0
         self._finishing: dict[Exchange, tuple[int, int]] = {}
         self._newest = (0, 0)
 
     # ------------------------------------------------------------------ what a step asks
-
-    def now(self) -> float:
-        """The loop's clock: timeouts and durations."""
-        return self._loop.time()
 
     lease_clock = staticmethod(lease.now)
 
@@ -241,11 +239,11 @@ class Gate:
 
     def peer(self, transport: asyncio.BaseTransport) -> str:
         """The address at a connection's other end, if it will be asked for."""
-        return str((transport.get_extra_info("peername") or ("",))[0]) if self._log_addresses else ""
+        return str((transport.get_extra_info("peername") or ("",))[0]) if self.log_addresses else ""
 
-    def client_address(self, peer: str, forwarded_for: bytes) -> dict[str, str]:
-        """The client's address for the request log, where it may be in it."""
-        return {"client": client_address(peer, forwarded_for, self._trusted)} if self._log_addresses else {}
+    def client_address(self, peer: str, forwarded_for: bytes) -> str:
+        """The client's address for the request log."""
+        return client_address(peer, forwarded_for, self._trusted)
 
     # ------------------------------------------------------------------ revisions and leases
 
@@ -371,10 +369,11 @@ class Gate:
     def left(self, exchange: Exchange) -> None:
         """An exchange is over."""
         self.in_flight.discard(exchange)
-        before = self.replica.finishing
-        self._may_go_on(exchange)
-        if self.replica.finishing != before:
-            self._loop.call_soon(self.swept)
+        if exchange in self._finishing:
+            before = self.replica.finishing
+            self._may_go_on(exchange)
+            if self.replica.finishing != before:
+                self._loop.call_soon(self.swept)
 
     @property
     def keep_alive(self) -> float:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from gateway.dialects.table import Operation
 from gateway.policy.decision import Deny, Reason
+from gateway.policy.names import well_formed
 
 if TYPE_CHECKING:
     from gateway.proxy.provider import Upstream
 
-_PATH = re.compile(rb"/[A-Za-z0-9._~:/@+-]*")
+_PATH = re.compile(rb"/(?:[A-Za-z0-9._~:/@+-]|%2[Ff]|%3[Aa])*")
 _QUERY = re.compile(rb"[A-Za-z0-9._~:/@+%=&,!$'()*?-]*")
 _PICKS_MODEL = re.compile(rb"(?:^|&)[^=&]*(?:%|model)[^=&]*(?:=|&|$)", re.IGNORECASE)
 _HOST = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}")
@@ -61,6 +62,8 @@ def malformed(message: str, status: int = 400) -> Refused:
 class Head:
     """A request's head. Header names are lower case; ``forward`` are those that may go on, in order.
 
+    In ``path``, ``/`` and ``:`` may be percent-encoded where an operation's model stands. ``query_model`` is the model
+    that the query names, where an operation takes one from there.
     Judged once, and never changed but for ``way``: it may stand for the next request of its connection, too.
     """
 
@@ -80,6 +83,7 @@ class Head:
     on_behalf_of: bytes | None = None
     nominated: frozenset[bytes] = frozenset()
     forwarded_for: bytes = b""
+    query_model: str | None = None
     way: "Way | None" = None
 
     @property
@@ -120,8 +124,7 @@ def read_head(
     path, question, query = target.partition(b"?")
     if not _PATH.fullmatch(path) or b"//" in path or b"/." in path or (question and not _QUERY.fullmatch(query)):
         raise malformed("The request target must be a plain path: no encoding, no dot segments, no authority.")
-    if query and _PICKS_MODEL.search(query):
-        raise malformed("The query must not name a model, nor encode a parameter's name.")
+    query_model = _query_model(query) if query and _PICKS_MODEL.search(query) else None
     head = Head(
         method=method.decode("ascii"),
         path=path.decode("ascii"),
@@ -129,11 +132,21 @@ def read_head(
         version=version,
         keep_alive=keep_alive and version == "1.1",
         forward=[],
+        query_model=query_model,
     )
     _read_headers(head, headers)
     if head.chunked and version == "1.0":
         raise malformed("Transfer-Encoding needs HTTP/1.1.")
     return head
+
+
+def _query_model(query: bytes) -> str:
+    """The model that a query names: once, by ``model=``, and plainly. Whether it may is the operation's to say."""
+    named = [pair for pair in query.split(b"&") if _PICKS_MODEL.search(pair)]
+    name, _, value = named[0].partition(b"=")
+    if len(named) > 1 or name != b"model" or not well_formed(value.decode("ascii")):
+        raise malformed("The query must not name a model, nor encode a parameter's name.")
+    return value.decode("ascii")
 
 
 def _read_headers(head: Head, headers: list[tuple[bytes, bytes]]) -> None:

@@ -6,6 +6,7 @@ connection by ``connected``, where it is decided anew; one that has ended has le
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -56,10 +57,8 @@ class Pool:
         self._serving = False
         self._failing: str | None = None
         self._loop = asyncio.get_running_loop()
-
-    def now(self) -> float:
+        self.now: Callable[[], float] = self._loop.time
         """The loop's clock, on which timeouts run."""
-        return self._loop.time()
 
     # ------------------------------------------------------------------ asking for a connection
 
@@ -153,7 +152,8 @@ class Pool:
         upstream.reused = True
         upstream.deadline = self.now() + self.timeouts.upstream_keep_alive
         self._idle[upstream] = None
-        self._serve_soon()
+        if self._waiting:
+            self._serve_soon()
 
     def forget(self, upstream: UpstreamConnection) -> None:
         """A connection that is closed: there is room for another."""

@@ -1,11 +1,13 @@
 """A provider at run time: its dialect, its connections, and how a request to it is written."""
 
 from gateway.dialects import DIALECTS
+from gateway.dialects.added import extended
 from gateway.dialects.table import Dialect
 from gateway.observability.metrics import Counters
 from gateway.proxy.head import Head
 from gateway.proxy.pool import Pool
 from gateway.proxy.resolver import Resolver
+from gateway.proxy.sigv4 import NOT_FORWARDED, Signer
 from gateway.settings import Provider, Settings
 from gateway.tls import watched_client
 
@@ -19,24 +21,31 @@ class Upstream:
         self.name = name
         secure = provider.base_url.startswith("https:")
         self.tls = watched_client(provider.tls, f"providers.{name}.tls", counters) if secure else None
-        self.dialect: Dialect = DIALECTS[provider.dialect]
+        self.dialect: Dialect = extended(DIALECTS[provider.dialect], provider.operations, provider.key_header)
         self.forwards = provider.credentials == "forward"
         limits, timeouts = settings.proxy.limits, settings.proxy.timeouts
         self.pool = Pool(name, provider, self.dialect, limits, timeouts, resolver, self.tls)
         self._base_path = self.pool.base_path.encode()
         self._host = self.pool.authority.encode()
         self._secret_headers = () if self.forwards else tuple(name for name, _ in self.dialect.credentials)
-        key = None if self.forwards else provider.key()
+        self._signer = None
+        if provider.aws is not None:
+            self._signer = Signer(provider.aws.region, provider.aws.service, provider.aws.keys(), self._host)
+            self._secret_headers += NOT_FORWARDED
+        key = None if self.forwards or self._signer is not None else provider.key()
         header, scheme = self.dialect.credential
         self._credential = b"" if key is None else b"%b: %b%b\r\n" % (header, scheme, key.encode())
 
-    def request_head(self, head: Head, length: int, *, identity: bool) -> bytes:
+    def request_head(self, head: Head, body: bytes | memoryview, *, identity: bool) -> bytes:
         """The request's head as the provider gets it: written anew, with the gateway's credential."""
         assert head.way is not None
         onward = head.way.onward.get(identity)
         if onward is None:
             onward = head.way.onward[identity] = self._onward(head, head.way.path, identity=identity)
-        return onward + (b"\r\n" if head.method == "GET" else b"content-length: %d\r\n\r\n" % length)
+        if self._signer is not None:
+            path = self._base_path.decode() + head.way.path
+            onward += self._signer.headers(head.method, path, head.query, body)
+        return onward + (b"\r\n" if head.method == "GET" else b"content-length: %d\r\n\r\n" % len(body))
 
     def _onward(self, head: Head, path: str, *, identity: bool) -> bytes:
         """The same, without its length and end."""

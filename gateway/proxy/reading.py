@@ -14,12 +14,12 @@ import os
 import signal
 import socket
 import sys
-from functools import cache
 from typing import IO, Any
 
 import orjson
 
-from gateway.dialects.selectors import BodyReader, MalformedBodyError, Reading, Selector
+from gateway.dialects.bodies import heard, told
+from gateway.dialects.selectors import MalformedBodyError, Reader, Reading
 from gateway.proxy.turns import Turns
 
 LONGEST_SECONDS = 10.0
@@ -45,15 +45,15 @@ class ReadingProcess:
         self._turn = Turns()
         self.started = 0
 
-    async def read(self, reader: BodyReader, file: IO[bytes], owner: str = "") -> Reading:
+    async def read(self, reader: Reader, file: IO[bytes], owner: str = "") -> Reading:
         """What a body says; ``owner`` is whose turn it takes.
 
         Raises:
-            MalformedBodyError: as ``BodyReader.read``.
+            MalformedBodyError: as ``reader.read``.
             ReadingFailedError: nobody knows.
             AbandonedError: nobody needs to.
         """
-        request = orjson.dumps({"selectors": [(s.path, s.required) for s in reader.selectors]}) + b"\n"
+        request = orjson.dumps(told(reader)) + b"\n"
         async with self._turn.of(owner):
             if file.closed:
                 raise AbandonedError
@@ -68,7 +68,7 @@ class ReadingProcess:
                 raise
         if "error" in answer:
             raise MalformedBodyError(answer["error"], answer["status"])
-        return Reading(tuple(answer["names"]), stream=answer["stream"])
+        return Reading(tuple(answer["names"]), answer["stream"], tuple(answer["unnamed"]))
 
     async def _ask(self, request: bytes, file: IO[bytes]) -> Any:
         if self._socket is None:
@@ -109,20 +109,15 @@ class ReadingProcess:
 # ------------------------------------------------------------------------------------------------ the process
 
 
-@cache
-def _reader(selectors: tuple[tuple[tuple[str, ...], bool], ...]) -> BodyReader:
-    return BodyReader(tuple(Selector(path, required) for path, required in selectors))
-
-
 def _answer(request: bytes, fd: int) -> dict[str, Any]:
-    selectors = tuple((tuple(path), required) for path, required in orjson.loads(request)["selectors"])
+    reader = heard(orjson.loads(request))
     with os.fdopen(fd, "rb") as file:
         body = os.pread(fd, os.fstat(file.fileno()).st_size, 0)
     try:
-        reading = _reader(selectors).read(body)
+        reading = reader.read(body)
     except MalformedBodyError as error:
         return {"error": str(error), "status": error.status}
-    return {"names": reading.names, "stream": reading.stream}
+    return {"names": reading.names, "stream": reading.stream, "unnamed": reading.unnamed}
 
 
 def serve(channel: socket.socket) -> None:

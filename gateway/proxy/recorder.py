@@ -43,40 +43,49 @@ class Recorder:
     def record(self, exchange: "Exchange") -> None:
         """Count an exchange that ended, and log it."""
         line = summary(exchange)
-        self._count(line["provider"], line["model"], line["decision"], line["reason"])
+        model, reason = self.model(line["model"]), line["reason"] or ""
+        self.counters.add("portcullis_requests_total", (line["provider"] or "", model, line["decision"], reason))
         self._time(exchange, line)
         if exchange.denied is not None:
             self._keep_refusal(line)
-        elif exchange.permit is not None:
-            self._permitted(exchange, exchange.permit)
+            self._blocked(model, reason)
+        elif exchange.permit is not None and exchange.permit.models:
+            self._permitted(exchange, exchange.permit, model)
         if exchange.severed:
-            self.counters.add("portcullis_streams_cut_total", (self.model(line["model"]), line["reason"]))
+            self.counters.add("portcullis_streams_cut_total", (model, reason))
         self._write(line)
 
-    def _permitted(self, exchange: "Exchange", permit: Permit) -> None:
-        if exchange.caller is not None and permit.models:
+    def _permitted(self, exchange: "Exchange", permit: Permit, model: str) -> None:
+        if exchange.caller is not None:
             self.traffic.add(exchange.caller.id, permit.models[0])
         if permit.would_deny is not None:
-            labels = (self.model(next(iter(permit.models), None)), permit.would_deny)
-            self.counters.add("portcullis_would_deny_total", labels)
+            self.counters.add("portcullis_would_deny_total", (model, permit.would_deny))
+
+    def _blocked(self, model: str, reason: str) -> None:
+        if reason in POLICY_REASONS:
+            self.counters.add("portcullis_blocked_total", (model, reason))
 
     def _time(self, exchange: "Exchange", line: dict[str, Any]) -> None:
         """How long the provider took, and the whole."""
         now = monotonic()
-        line["duration_ms"] = _milliseconds(now - exchange.began_at)
+        line["duration_ms"] = int((now - exchange.began_at) * 100_000) / 100
         if exchange.first_byte_at:
             provider = (line["provider"],)
             waited = exchange.first_byte_at - exchange.sent_at
             self.counters.observe("portcullis_upstream_first_byte_seconds", provider, waited)
             self.counters.observe("portcullis_upstream_duration_seconds", provider, now - exchange.sent_at)
-            line["first_byte_ms"] = _milliseconds(waited)
+            line["first_byte_ms"] = int(waited * 100_000) / 100
 
     def fault(self, deny: Deny, status: int, request_id: str) -> None:
         """Count and log what could not even be read as a request."""
-        self._count(None, deny.model, "deny", deny.reason)
-        snapshot = self._snapshot()
-        line = _line(request_id, 0 if snapshot is None else snapshot.revision)
-        self._write(line | {"decision": "deny", "reason": str(deny.reason), "status": status})
+        reason, snapshot = str(deny.reason), self._snapshot()
+        self.counters.add("portcullis_requests_total", ("", self.model(deny.model), "deny", reason))
+        self._blocked(self.model(deny.model), reason)
+        line = {
+            "event": "request", "time": _now(), "request_id": request_id,
+            "revision": 0 if snapshot is None else snapshot.revision,
+        }  # fmt: skip
+        self._write(line | {"decision": "deny", "reason": reason, "status": status})
 
     def failure(self, exchange: "Exchange", cause: str) -> None:
         """Count that a provider failed an exchange."""
@@ -89,11 +98,6 @@ class Recorder:
             return ""
         snapshot = self._snapshot()
         return model if snapshot is not None and model in snapshot.document.models else "other"
-
-    def _count(self, provider: str | None, model: str | None, decision: str, reason: str | None) -> None:
-        self.counters.add("portcullis_requests_total", (provider or "", self.model(model), decision, reason or ""))
-        if reason in POLICY_REASONS:
-            self.counters.add("portcullis_blocked_total", (self.model(model), reason or ""))
 
     def _keep_refusal(self, line: dict[str, Any]) -> None:
         """Remember why, for whoever asks by the request's id; the oldest are forgotten."""
@@ -114,38 +118,44 @@ class Recorder:
             self.log.add(line)
 
 
-def _milliseconds(seconds: float) -> float:
-    return int(seconds * 100_000) / 100
-
-
-def _line(request_id: str, revision: int) -> dict[str, Any]:
-    """What every line begins with."""
-    return {"event": "request", "time": _milliseconds(time()) / 1000, "request_id": request_id, "revision": revision}
+def _now() -> float:
+    """Seconds since the epoch, to the millisecond."""
+    return int(time() * 1000) / 1000
 
 
 def summary(exchange: "Exchange") -> dict[str, Any]:
     """What the log and the counters say of an exchange: no body, no credential, no nationality."""
-    denied, permit, caller = exchange.denied, exchange.permit, exchange.caller
-    line = _line(exchange.request_id, exchange.gate.revision)
-    line["provider"] = exchange.provider.name if exchange.provider else None
-    line["operation"] = exchange.operation.id if exchange.operation else None
-    line["caller"] = caller.pseudonym if caller else None
-    line["org"] = caller.facts.org if caller else None
-    if exchange.end_user:
-        line["end_user"] = exchange.end_user.caller.pseudonym
-    line |= exchange.gate.client_address(exchange.client.peer, exchange.head.forwarded_for)
+    gate, denied, permit, caller = exchange.gate, exchange.denied, exchange.permit, exchange.caller
+    provider, operation = exchange.provider, exchange.operation
+    decision, model, reason, restriction, order, would_deny = "none", None, None, None, None, None
     if denied is not None:
-        line["decision"], line["model"], line["reason"] = "deny", denied.model, denied.reason.value
-        line["restriction"], line["order"], line["would_deny"] = denied.restriction, denied.order, None
+        decision, model, reason = "deny", denied.model, denied.reason.value
+        restriction, order = denied.restriction, denied.order
     elif permit is not None:
-        line["decision"], line["model"], line["reason"] = "permit", next(iter(permit.models), None), None
-        line["restriction"], line["order"], line["would_deny"] = None, None, permit.would_deny
-    else:
-        line["decision"] = "none"
-        line["model"] = line["reason"] = line["restriction"] = line["order"] = line["would_deny"] = None
-    line["severed"] = exchange.severed
-    line["stream"] = exchange.stream
-    line["status"] = exchange.status
-    line["bytes_in"] = exchange.bytes_in
-    line["bytes_out"] = exchange.relay.bytes_out
+        decision, model, would_deny = "permit", permit.models[0] if permit.models else None, permit.would_deny
+    line: dict[str, Any] = {
+        "event": "request",
+        "time": _now(),
+        "request_id": exchange.request_id,
+        "revision": gate.revision,
+        "provider": None if provider is None else provider.name,
+        "operation": None if operation is None else operation.id,
+        "caller": None if caller is None else caller.pseudonym,
+        "org": None if caller is None else caller.facts.org,
+        "decision": decision,
+        "model": model,
+        "reason": reason,
+        "restriction": restriction,
+        "order": order,
+        "would_deny": would_deny,
+        "severed": exchange.severed,
+        "stream": exchange.stream,
+        "status": exchange.status,
+        "bytes_in": exchange.bytes_in,
+        "bytes_out": exchange.relay.bytes_out,
+    }
+    if exchange.end_user is not None:
+        line["end_user"] = exchange.end_user.caller.pseudonym
+    if gate.log_addresses:
+        line["client"] = gate.client_address(exchange.client.peer, exchange.head.forwarded_for)
     return line

@@ -7,7 +7,7 @@ it is complete, because it is filtered.
 from collections.abc import Callable
 
 from gateway.dialects.listing import MAX_LIST_BYTES, ListShape, UnreadableListError, filtered
-from gateway.proxy.head import HOP_BY_HOP
+from gateway.proxy.response import ResponseHead
 from gateway.proxy.wire import CHUNKED_END, chunk, response_head
 
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
@@ -33,35 +33,20 @@ class Relay:
 
     # ------------------------------------------------------------------ what comes
 
-    def frame(self, status: int, headers: list[tuple[bytes, bytes]], version: str) -> list[tuple[bytes, bytes]]:
-        """Decide how the body is framed for a client of this HTTP version; give the headers that pass on."""
-        dropped = HOP_BY_HOP
-        framed = status in (204, 304)
-        for name, value in headers:
-            if name == b"content-length":
-                framed = True
-            elif name == b"content-type":
-                self.event_stream = value.startswith(b"text/event-stream")
-            elif name == b"connection":
-                dropped = dropped | ({token.strip().lower() for token in value.split(b",")} - {b"content-length"})
-        self.chunked = not framed and version == "1.1"
-        self.until_close = not framed and not self.chunked
-        return [pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(b"portcullis-")]
+    def frame(self, head: ResponseHead, version: str) -> None:
+        """Decide how the body is framed for a client of this HTTP version."""
+        self.event_stream = head.event_stream
+        self.chunked = not head.measured and version == "1.1"
+        self.until_close = not head.measured and not self.chunked
 
-    def head(
-        self,
-        status: int,
-        reason: bytes,
-        passed: list[tuple[bytes, bytes]],
-        request_id: str,
-        revision: int,
-        *,
-        keep_alive: bool,
-    ) -> None:
+    def head(self, head: ResponseHead, request_id: str, revision: int, *, keep_alive: bool) -> None:
         """The head, as the client gets it."""
         self.out.append(
-            response_head(status, reason, passed, request_id, revision, chunked=self.chunked, keep_alive=keep_alive)
-        )
+            response_head(
+                head.status, head.reason, head.headers, request_id, revision,
+                chunked=self.chunked, keep_alive=keep_alive,
+            )
+        )  # fmt: skip
 
     def keep_back(self) -> None:
         """The body is a list to be filtered."""

@@ -7,6 +7,7 @@ not be able to make two clients' parsers see different responses.
 
 import re
 
+from gateway.proxy.head import HOP_BY_HOP
 from gateway.settings import Limits
 
 TOO_LARGE = "response_head_too_large"
@@ -19,6 +20,8 @@ _MOST_DIGITS = 15
 
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 _BODILESS = frozenset((204, 304))
+_OFTEN = (b"keep-alive", b"close")
+"""What ``Connection`` mostly says: no header is nominated by it that could be passed on (RFC 9110 §7.6.1)."""
 
 
 class UnreadableResponseError(Exception):
@@ -42,47 +45,74 @@ def check_interim(status: int, headers: list[tuple[bytes, bytes]]) -> None:
         raise UnreadableResponseError("an interim response with a body")
 
 
+class ResponseHead:
+    """A final response's head, judged. ``headers`` are those that pass on, names in lower case, in their order.
+
+    ``measured``: a length among them says where the body ends, or the status that there is none. ``framed``: the
+    head says it at all; if not, the connection's end is the body's.
+    """
+
+    __slots__ = ("event_stream", "framed", "headers", "measured", "reason", "status")
+
+    def __init__(self, status: int, reason: bytes) -> None:
+        self.status = status
+        self.reason = reason
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.measured = self.framed = status in _BODILESS
+        self.event_stream = False
+
+
 def read_response(
     status: int, version: str, reason: bytes, headers: list[tuple[bytes, bytes]], limits: Limits, read: int
-) -> tuple[list[tuple[bytes, bytes]], bool]:
+) -> ResponseHead:
     """Judge a final response's head, of which ``read`` bytes or less have come.
-
-    Gives its headers, names in lower case, with a canonical ``Content-Length``, and whether the head says where the
-    body ends; if not, the connection's end is its end.
 
     Raises:
         UnreadableResponseError: it is not canonical.
     """
+    if len(headers) > limits.header_count or (read > limits.response_head_bytes < _size(reason, headers)):
+        raise UnreadableResponseError("too many or too large headers", TOO_LARGE)
+    head = _read_status_line(status, version, reason)
+    framing, nominated = b"", set[bytes]()
+    for pair in headers:
+        name, value = pair
+        if name in _FRAMING:
+            if framing:
+                raise UnreadableResponseError("an end that is said twice")
+            framing = name
+            _read_framing(head, name, value, version)
+        elif name == b"content-type":
+            head.event_stream = value.startswith(b"text/event-stream")
+            head.headers.append(pair)
+        elif name not in HOP_BY_HOP and not name.startswith(b"portcullis-"):
+            head.headers.append(pair)
+        elif name == b"connection" and value not in _OFTEN:
+            nominated |= {token.strip().lower() for token in value.split(b",")} - _FRAMING
+    if nominated:
+        head.headers = [pair for pair in head.headers if pair[0] not in nominated]
+    return head
+
+
+def _read_status_line(status: int, version: str, reason: bytes) -> ResponseHead:
     if version not in ("1.1", "1.0") or not 200 <= status <= 599:
         raise UnreadableResponseError("no such version or status")
     if not _REASON.fullmatch(reason):
         raise UnreadableResponseError("a control character in the reason phrase")
-    if len(headers) > limits.header_count or (read > limits.response_head_bytes < _size(reason, headers)):
-        raise UnreadableResponseError("too many or too large headers", TOO_LARGE)
-    framing = [pair for pair in headers if pair[0] in _FRAMING]
-    if not framing:
-        return headers, status in _BODILESS
-    if len(framing) > 1:
-        raise UnreadableResponseError("an end that is said twice")
-    ((name, value),) = framing
+    return ResponseHead(status, reason)
+
+
+def _read_framing(head: ResponseHead, name: bytes, value: bytes, version: str) -> None:
+    """Where the body ends. A length has one spelling; a 204 has none (RFC 9110 §8.6)."""
+    head.framed = True
     if name == b"content-length":
-        return _with_length(headers, value, status), True
-    if version == "1.0" or value.lower() != b"chunked":  # RFC 9112 §6.1, §6.3: it could end in more than one place
+        if len(value) > _MOST_DIGITS:
+            raise UnreadableResponseError("a length that is none")
+        head.measured = True
+        if head.status != 204:
+            head.headers.append((name, b"%d" % int(value)))
+    elif version == "1.0" or value.lower() != b"chunked":  # RFC 9112 §6.1, §6.3: it could end in more than one place
         raise UnreadableResponseError("a transfer coding other than chunked")
-    return headers, True
 
 
 def _size(reason: bytes, headers: list[tuple[bytes, bytes]]) -> int:
     return len(reason) + sum(len(name) + len(value) + 4 for name, value in headers)
-
-
-def _with_length(headers: list[tuple[bytes, bytes]], value: bytes, status: int) -> list[tuple[bytes, bytes]]:
-    """The headers with a length that has one spelling; a 204 has none (RFC 9110 §8.6)."""
-    if len(value) > _MOST_DIGITS:
-        raise UnreadableResponseError("a length that is none")
-    canonical = b"%d" % int(value)
-    if status == 204:
-        return [pair for pair in headers if pair[0] != b"content-length"]
-    if canonical == value:
-        return headers
-    return [(name, canonical if name == b"content-length" else kept) for name, kept in headers]

@@ -32,7 +32,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def __init__(
         self,
-        above: asyncio.BaseProtocol,
+        above: object,
         context: ssl.SSLContext,
         handshaken: Handshaken,
         *,
@@ -41,7 +41,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     ) -> None:
         super().__init__()
         self._above: Any = above
-        self._buffered = isinstance(above, asyncio.BufferedProtocol)
+        self._buffered = hasattr(above, "get_buffer")
         self._handshaken = handshaken
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, server_name)
@@ -53,7 +53,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._below = cast("asyncio.Transport", None)  # until connection_made
 
     @classmethod
-    def serve(cls, above: asyncio.BaseProtocol, context: ssl.SSLContext, handshaken: Handshaken) -> Self:
+    def serve(cls, above: object, context: ssl.SSLContext, handshaken: Handshaken) -> Self:
         """TLS on a connection that has been accepted."""
         return cls(above, context, handshaken, server_side=True)
 

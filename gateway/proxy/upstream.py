@@ -9,12 +9,12 @@ import contextlib
 import select
 import socket
 import struct
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 
 from gateway.policy.decision import Reason
-from gateway.proxy.response import TOO_LARGE, UnreadableResponseError, check_interim, read_response
+from gateway.proxy.response import TOO_LARGE, ResponseHead, UnreadableResponseError, check_interim, read_response
 
 if TYPE_CHECKING:
     from gateway.policy.decision import Permit
@@ -26,32 +26,42 @@ PIECE = 64 * 1024
 _RESET = struct.pack("ii", 1, 0)
 
 
-class Asker(Protocol):
+class Asker:
     """An exchange, as its upstream connection sees it."""
+
+    __slots__ = ()
 
     def connected(self, upstream: "UpstreamConnection") -> None:
         """A connection is there."""
+        raise NotImplementedError
 
     def not_connected(self, reason: Reason, cause: str) -> None:
         """There will be none."""
+        raise NotImplementedError
 
     def may_write(self) -> bool:
         """Whether the lease still covers what this exchange asks for."""
+        raise NotImplementedError
 
-    def response_head(self, status: int, reason: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    def response_head(self, head: ResponseHead) -> None:
         """The response begins."""
+        raise NotImplementedError
 
     def response_body(self, data: bytes) -> None:
         """A piece of the body."""
+        raise NotImplementedError
 
     def response_read(self) -> None:
         """What one read brought is parsed: send it on."""
+        raise NotImplementedError
 
     def response_end(self) -> None:
         """The response is complete."""
+        raise NotImplementedError
 
     def upstream_lost(self, cause: str, *, untouched: bool) -> None:
         """The connection ended before the response did; ``untouched``: a reused one, before any byte of it."""
+        raise NotImplementedError
 
 
 def reset(transport: asyncio.Transport) -> None:
@@ -63,8 +73,11 @@ def reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
-class UpstreamConnection(asyncio.BufferedProtocol):
-    """One connection to a provider. All of a worker's read into one buffer: what is parsed has been copied."""
+class UpstreamConnection:
+    """One connection to a provider, an ``asyncio.BufferedProtocol`` by what it does.
+
+    All of a worker's read into one buffer: what is parsed has been copied.
+    """
 
     def __init__(self, pool: "Pool") -> None:
         self.pool = pool
@@ -96,7 +109,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
         What the kernel has and the loop has not read yet would be taken for the answer to the next request.
         """
-        return not self.is_closed() and not self._arrived.poll(0)
+        transport = self.transport
+        return transport is not None and not transport.is_closing() and not self._arrived.poll(0)
 
     def is_closed(self) -> bool:
         """Whether nothing more can be sent."""
@@ -197,13 +211,13 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             check_interim(status, headers)
             return
         version = self._parser.get_http_version()
-        headers, framed = read_response(status, version, reason, headers, self.pool.limits, self._head_bytes)
+        head = read_response(status, version, reason, headers, self.pool.limits, self._head_bytes)
         self._in_head = False
         self._head_bytes = 0
-        self._until_close = not framed
-        self._keep = framed and self._parser.should_keep_alive()
+        self._until_close = not head.framed
+        self._keep = head.framed and self._parser.should_keep_alive()
         if self.exchange is not None:
-            self.exchange.response_head(status, reason, headers)
+            self.exchange.response_head(head)
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
@@ -222,8 +236,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         reusable = self._keep and self.has_sent_all()
         self._done, self._in_head, self._body, self._head_bytes = False, True, None, 0
         if reusable:
-            self.go_on()
-            self.reused = True
+            if self._waiting_client:
+                self.go_on()
             self.pool.give_back(self)
         else:
             self.abort()

@@ -23,15 +23,12 @@ def response_head(
     keep_alive: bool,
 ) -> bytes:
     """A response's head: what the provider said, and the gateway's own headers."""
-    lines = [b"HTTP/1.1 %d %b" % (status, reason or _REASONS.get(status, b""))]
-    lines += [b"%b: %b" % pair for pair in headers]
-    lines.append(b"portcullis-request-id: %b\r\nportcullis-revision: %d" % (request_id.encode(), revision))
-    if chunked:
-        lines.append(b"transfer-encoding: chunked")
-    if not keep_alive:
-        lines.append(b"connection: close")
-    lines.append(b"\r\n")
-    return b"\r\n".join(lines)
+    lines = b"".join([b"%b: %b\r\n" % pair for pair in headers])
+    return b"HTTP/1.1 %d %b\r\n%bportcullis-request-id: %b\r\nportcullis-revision: %d\r\n%b%b\r\n" % (
+        status, reason or _REASONS.get(status, b""), lines, request_id.encode(), revision,
+        b"transfer-encoding: chunked\r\n" if chunked else b"",
+        b"" if keep_alive else b"connection: close\r\n",
+    )  # fmt: skip
 
 
 def own_response(

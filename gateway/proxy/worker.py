@@ -21,7 +21,7 @@ import socket
 import ssl
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import structlog
 import uvloop
@@ -145,7 +145,9 @@ class Worker:
     def _connection(self) -> asyncio.BaseProtocol:
         """A client's connection, with TLS below it where that is asked for."""
         connection = ClientConnection(self._gate)
-        return connection if self._tls is None else TlsTransport.serve(connection, self._tls.context, self._handshaken)
+        if self._tls is None:
+            return cast("asyncio.BaseProtocol", connection)
+        return TlsTransport.serve(connection, self._tls.context, self._handshaken)
 
     def _handshaken(self, error: OSError | None) -> None:
         if isinstance(error, ssl.SSLError):

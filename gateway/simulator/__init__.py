@@ -1,4 +1,4 @@
-"""A fake provider that speaks the OpenAI and Anthropic dialects over HTTP, for the demo and for tests.
+"""A fake provider that speaks the OpenAI, Anthropic, Gemini and Bedrock dialects over HTTP, for the demo and for tests.
 
 The official SDKs read its objects and streams as the real thing. What it says is a function of the request,
 so that an answer that came through a proxy can be compared byte for byte with one that did not. How it behaves
@@ -17,6 +17,7 @@ Words
 Map
     app.py          the story of a request; `build_app(config)`
     openai/         the OpenAI dialect           anthropic/   the Anthropic dialect
+    gemini/         the Gemini dialect           bedrock/     the Bedrock dialect
     content.py      deterministic words          tools.py     deterministic tool arguments
     emit.py         replies → the wire           inspector.py the `/_sim/` endpoints
     record.py       exchanges, journal, counters

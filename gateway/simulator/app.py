@@ -7,6 +7,7 @@ from aiohttp import web
 
 from gateway.simulator import behaviour as behaviours
 from gateway.simulator.anthropic import ANTHROPIC
+from gateway.simulator.bedrock import BEDROCK
 from gateway.simulator.behaviour import Behaviour
 from gateway.simulator.config import RESERVED, SimulatorConfig
 from gateway.simulator.dialect import (
@@ -22,11 +23,12 @@ from gateway.simulator.dialect import (
     parse_object,
 )
 from gateway.simulator.emit import Emitter
+from gateway.simulator.gemini import GEMINI
 from gateway.simulator.inspector import Inspector
 from gateway.simulator.openai import OPENAI
 from gateway.simulator.record import Ended, Exchange, Journal
 
-DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (OPENAI, ANTHROPIC)}
+DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (OPENAI, ANTHROPIC, GEMINI, BEDROCK)}
 UNKNOWN = Operation("*", "/{tail:.*}", no_operation)
 SERIAL_HEADER = "X-Sim-Serial"
 MAX_HEAD_FIELD = 64 << 10  # a proxy under test may add long signed headers
@@ -80,7 +82,7 @@ class Service:
         try:
             body = await self._read(request, exchange)
             parsed = parse_object(body)
-            self._note_model(exchange, parsed)
+            self._note_model(exchange, parsed, request.match_info.get("model"))
             behaviour = self._behaviour(request)
             self._check_key(request, exchange.provider, dialect)
             if behaviour.first_byte:
@@ -132,8 +134,8 @@ class Service:
         if not given or any(credential != key for credential in given):
             raise ApiError(401, "Incorrect API key provided")
 
-    def _note_model(self, exchange: Exchange, parsed: Json | ApiError) -> None:
-        model = parsed.get("model") if isinstance(parsed, dict) else None
+    def _note_model(self, exchange: Exchange, parsed: Json | ApiError, in_path: str | None) -> None:
+        model = in_path or (parsed.get("model") if isinstance(parsed, dict) else None)
         exchange.model = model if isinstance(model, str) else None
         self.journal.counters.count_model(exchange.provider, exchange.model)
 
@@ -208,8 +210,10 @@ INSPECTOR = web.AppKey("inspector", Inspector)
 
 def _forced(status: int, retry_after: int | None, exchange: Exchange, dialect: Dialect) -> Plain:
     plain = _refusal(ApiError(status, f"simulated error {status}"), exchange, dialect)
-    return plain if retry_after is None else Plain(plain.body, status, {"Retry-After": str(retry_after)})
+    headers = plain.headers if retry_after is None else {**plain.headers, "Retry-After": str(retry_after)}
+    return Plain(plain.body, status, headers)
 
 
 def _refusal(error: ApiError, exchange: Exchange, dialect: Dialect) -> Plain:
-    return Plain(dialect.error_body(error, derive_id(exchange.digest, "req_")), error.status)
+    body = dialect.error_body(error, derive_id(exchange.digest, "req_"))
+    return Plain(body, error.status, dialect.error_headers(error))

@@ -7,15 +7,25 @@ from types import MappingProxyType
 
 from gateway.simulator.behaviour import Behaviour
 
-DIALECT_NAMES = ("openai", "anthropic")
+DIALECT_NAMES = ("openai", "anthropic", "gemini", "bedrock")
 RESERVED = "_sim"
 _PROVIDER = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 _OPENAI_MODELS = ("gpt-5.4", "gpt-5.4-mini", "text-embedding-3-small")
 _ANTHROPIC_MODELS = ("claude-fable-5", "claude-mythos-5", "claude-opus-4-5", "claude-haiku-4-5")
-_PROVIDERS = MappingProxyType({"openai": "openai", "anthropic": "anthropic", "compat": "openai"})
+_GEMINI_MODELS = ("gemini-3-pro", "gemini-3-flash")
+_BEDROCK_MODELS = ("anthropic.claude-fable-5-20260324-v1:0", "anthropic.claude-opus-4-5-20251101-v1:0")
+_PROVIDERS = MappingProxyType(
+    {"openai": "openai", "anthropic": "anthropic", "compat": "openai", "gemini": "gemini", "bedrock": "bedrock"}
+)
 _MODELS = MappingProxyType(
-    {"openai": _OPENAI_MODELS, "anthropic": _ANTHROPIC_MODELS, "compat": (*_OPENAI_MODELS, *_ANTHROPIC_MODELS)},
+    {
+        "openai": _OPENAI_MODELS,
+        "anthropic": _ANTHROPIC_MODELS,
+        "compat": (*_OPENAI_MODELS, *_ANTHROPIC_MODELS),
+        "gemini": _GEMINI_MODELS,
+        "bedrock": _BEDROCK_MODELS,
+    },
 )
 _NO_KEYS: Mapping[str, str] = MappingProxyType({})
 

@@ -79,7 +79,7 @@ class Plain:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A reply as server-sent events, each complete with its blank line.
+    """A reply as server-sent events, each complete with its blank line, or as other whole messages.
 
     Only `deltas` are paced, counted by X-Sim-Events and cut by X-Sim-Truncate and X-Sim-Stall.
     """
@@ -87,6 +87,7 @@ class Stream:
     opening: Iterable[bytes]
     deltas: Iterable[bytes]
     closing: Iterable[bytes]
+    content_type: str = EVENT_STREAM_TYPE
 
 
 Reply = Plain | Stream
@@ -110,6 +111,7 @@ class Dialect:
     credentials: Callable[[Mapping[str, str]], list[str]]
     error_body: Callable[[ApiError, str], bytes]
     request_id_header: str
+    error_headers: Callable[[ApiError], Mapping[str, str]] = lambda _error: {}
 
 
 def no_operation(_call: Call) -> Reply:
@@ -117,7 +119,7 @@ def no_operation(_call: Call) -> Reply:
     raise ApiError(404, "Unknown request URL")
 
 
-def json_reply(document: Json) -> Plain:
+def json_reply(document: Json | list[Json]) -> Plain:
     """Return a 200 with `document`."""
     return Plain(orjson.dumps(document))
 

@@ -7,7 +7,7 @@ from itertools import islice
 from aiohttp import web
 
 from gateway.simulator.behaviour import Behaviour
-from gateway.simulator.dialect import EVENT_STREAM_TYPE, JSON_TYPE, Plain, Reply, Stream
+from gateway.simulator.dialect import JSON_TYPE, Plain, Reply, Stream
 from gateway.simulator.record import Counters, Ended, Exchange
 
 YIELD_EVERY = 16  # unpaced deltas between two turns of the event loop: fast, and other streams still move
@@ -61,7 +61,7 @@ class Emitter:
 
     async def _stream(self, reply: Stream, headers: Mapping[str, str]) -> None:
         self._response = web.StreamResponse(headers={**headers, "Cache-Control": "no-cache"})
-        self._response.headers["Content-Type"] = EVENT_STREAM_TYPE
+        self._response.headers["Content-Type"] = reply.content_type
         await self._begin()
         self._counters.open_streams += 1
         try:

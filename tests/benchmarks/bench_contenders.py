@@ -27,6 +27,9 @@ TOOLS = ROOT / "build" / "bench" / "tools"
 REFUSE = "x-bench-refuse"
 """The header by which the other proxies refuse: their cheapest rule. Ours looks at the model in the body."""
 
+COMPILED = ROOT / "build" / "compiled"
+"""Where ``make compiled`` puts the gateway with its data plane as native code."""
+
 MODEL, KILLED = "gpt-5.4", "gpt-5.4-mini"
 PATH = "/openai/v1/chat/completions"
 KEY, TOKEN = "bench-key", "bench-operator"
@@ -363,6 +366,7 @@ class Gateway:
     workers: int = 1
     directives: int = 1
     callers: int = 0
+    compiled: bool = True
 
     def __call__(self, site: Site) -> Running:
         """Redis, ``portcullis init``, ``portcullis serve``, and one model taken offline. All on the proxy's core."""
@@ -373,6 +377,7 @@ class Gateway:
         (directory / "seeds" / "bench.toml").write_text(seeds(directives=self.directives, callers=self.callers))
         port, admin = free_port(), free_port()
         env = gateway_env(directory, port, admin, site.upstream, self.workers)
+        env |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(COMPILED if self.compiled else ROOT)}
         redis = self._redis(site, directory)
         command = [sys.executable, "-m", "gateway.cli"]
         made = subprocess.run(
@@ -414,6 +419,11 @@ def _two_workers_missing() -> str | None:
     return None if cores >= 4 else f"two workers need four cores beside load and upstream; here are {cores}"
 
 
+def compiled_missing() -> str | None:
+    """Why there is no compiled gateway."""
+    return None if (COMPILED / "gateway").exists() else "it is not compiled (make compiled)"
+
+
 def start_nothing(site: Site) -> Running:
     """No proxy: what load and upstream can do by themselves. A proxy near it measures them, not itself."""
     return Running(site.upstream, ())
@@ -427,15 +437,21 @@ CONTENDERS = (
     Contender("haproxy", "no log, no checks", _needs("haproxy", "haproxy"), start_haproxy),
     Contender("nginx", "no log, no checks", _needs("nginx", "nginx"), start_nginx),
     Contender(MARK, "no log, no checks", envoy_missing, start_envoy),
-    Contender(OURS, "policy, caller check, counters, a JSON line per request, Redis", lambda: None, Gateway(OURS)),
+    Contender(
+        OURS, "policy, caller check, counters, a JSON line per request, Redis; compiled",
+        compiled_missing, Gateway(OURS),
+    ),
+    Contender(
+        "portcullis-pure", "the same, not compiled", lambda: None, Gateway("portcullis-pure", compiled=False)
+    ),
     Contender("aiohttp", "plain proxy on uvloop, no log, no checks", lambda: None, start_aiohttp),
     Contender("litellm", "its proxy, one worker", _needs("litellm", "none; PyPI: litellm[proxy]"), start_litellm),
     Contender(
-        "portcullis-directives", f"as portcullis, {MANY_DIRECTIVES} directives on the model", lambda: None,
+        "portcullis-directives", f"as portcullis, {MANY_DIRECTIVES} directives on the model", compiled_missing,
         Gateway("portcullis-directives", directives=MANY_DIRECTIVES), frozenset({"directives"}),
     ),
     Contender(
-        "portcullis-callers", f"as portcullis, {CALLERS} callers, each asking in turn", lambda: None,
+        "portcullis-callers", f"as portcullis, {CALLERS} callers, each asking in turn", compiled_missing,
         Gateway("portcullis-callers", callers=CALLERS), frozenset({"callers"}),
     ),
     Contender(

@@ -144,6 +144,8 @@ async def test_a_model_is_edited_past_a_directive_by_two(gate, name, edit, statu
         ("something-else", DONE),
         ("Claude-Fable-5", WAITS),
         ("us.anthropic.claude-fable-5-latest", WAITS),
+        ("claude-5-fable-20991231", WAITS),
+        ("ft:claude-fable-5:acme::x", WAITS),
     ],
 )
 async def test_a_name_that_reads_as_a_closed_models_is_taken_by_two(gate, name, status):
@@ -158,6 +160,8 @@ async def test_a_name_under_a_closed_models_pattern_is_taken_by_two(gate):
     entry = {"routes": [{"provider": "openai", "names": ["ft:gpt-5.4:acme:x"]}]}
     assert (await gate.put("/api/v1/models/mine", entry, token=OPERATOR, If_None_Match="*")).status == WAITS
     entry = {"routes": [{"provider": "elsewhere", "names": ["ft:gpt-5.4:acme:x"]}]}
+    assert (await gate.put("/api/v1/models/mine", entry, token=OPERATOR, If_None_Match="*")).status == WAITS
+    entry = {"routes": [{"provider": "elsewhere", "names": ["ft:gpt-4.5:acme:x"]}]}
     assert (await gate.put("/api/v1/models/mine", entry, token=OPERATOR, If_None_Match="*")).status == DONE
 
 

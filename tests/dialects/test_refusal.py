@@ -3,9 +3,10 @@
 import json
 
 import pytest
+from botocore.eventstream import EventStreamBuffer
 from samples import SINCE, document, hold, order
 
-from gateway.dialects import DIALECTS
+from gateway.dialects import DIALECTS, bedrock
 from gateway.dialects.refusal import REFUSALS, RETRY_AFTER, Refusal, refuse
 from gateway.policy.decision import Deny, Reason, Scope
 
@@ -152,6 +153,10 @@ SHAPES = {
     "openai": ("x-request-id", lambda body: body["error"]),
     "openai-compatible": ("x-request-id", lambda body: body["error"]),
     "anthropic": ("request-id", lambda body: body["error"]),
+    "azure-openai": ("apim-request-id", lambda body: body["error"]),
+    "gemini": ("x-request-id", lambda body: body["error"]),
+    "vertex": ("x-request-id", lambda body: body["error"]),
+    "bedrock": ("x-amzn-requestid", lambda body: body),
 }
 
 
@@ -172,6 +177,13 @@ def test_the_body_has_the_dialects_shape(name, reason):
     if name == "anthropic":
         assert set(body) == {"type", "error", "request_id"}
         assert (body["type"], body["request_id"]) == ("error", "req_1")
+    elif name in ("gemini", "vertex"):
+        assert set(body) == {"error"}
+        assert next(iter(error)) == "code"
+        assert error["code"] == refusal.status
+        assert error["status"].isupper()
+    elif name == "bedrock":
+        assert headers_of(refusal)["x-amzn-errortype"].endswith("Exception")
     else:
         assert set(body) == {"error"}
         assert (error["param"], error["code"]) == (None, reason.value)
@@ -218,6 +230,8 @@ def test_whatever_streams_can_be_ended_by_an_event():
 def test_the_last_event_is_one_event_with_an_error_object(dialect, operation):
     event = refuse(DENY, document(), dialect, "req_1").last_event(operation)
     assert event is not None
+    if operation.stream_error is bedrock.stream_error:
+        return  # a binary frame: below
     assert event.endswith(b"\n\n")
     lines = event.removesuffix(b"\n\n").split(b"\n")
     fields = dict(line.split(b": ", 1) for line in lines)
@@ -226,6 +240,19 @@ def test_the_last_event_is_one_event_with_an_error_object(dialect, operation):
     assert data["error"]["portcullis"]["reason"] == "model_offline", "an SDK's stream raises on the error object"
     if b"event" in fields:
         assert (fields[b"event"], data["type"]) == (b"error", "error")
+
+
+def test_bedrocks_last_event_is_a_frame_that_raises_in_the_sdk():
+    event = refuse(DENY, document(), DIALECTS["bedrock"], "req_1").last_event(
+        DIALECTS["bedrock"].operation("POST", "/model/m/converse-stream")[0]
+    )
+    buffer = EventStreamBuffer()
+    buffer.add_data(event)
+    (message,) = list(buffer)
+    raised = message.to_response_dict()
+    assert raised["status_code"] == 400, "an exception, not an event"
+    assert raised["headers"][":exception-type"] == "accessDeniedException"
+    assert json.loads(raised["body"])["portcullis"]["reason"] == "model_offline"
 
 
 def test_an_operation_that_does_not_stream_has_no_last_event():

@@ -99,7 +99,7 @@ async def test_a_reader_that_went_away_is_counted(pipe):
 async def test_closing_ends_the_thread(pipe):
     log = RequestLog(pipe[1])
     log.close()
-    assert not any(thread is log._thread for thread in threading.enumerate())
+    assert not any(thread is log._writer for thread in threading.enumerate())
 
 
 def test_logs_are_json_lines_on_standard_error(capsys):

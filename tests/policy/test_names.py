@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.policy.names import MAX_NAME, covers, skeleton, valid_pattern, well_formed
+from gateway.policy.names import MAX_NAME, base_of, covers, kinship, opaque, skeleton, valid_pattern, well_formed
 
 WELL_FORMED = [
     "claude-fable-5", "gpt-5.4", "claude-fable-5[1m]", "anthropic/claude-fable-5", "models/gemini-3-pro", "a",
@@ -75,6 +75,72 @@ def test_spellings_share_a_skeleton(one, other):
 @pytest.mark.parametrize(("one", "other"), DIFFERENT)
 def test_other_models_do_not(one, other):
     assert skeleton(one) != skeleton(other)
+
+
+KIN = [
+    ("claude-opus-4-5", "claude-4-5-opus"),
+    ("claude-opus-4-5", "claude-4.5-opus-20991231"),
+    ("claude-opus-4-5", "us.anthropic.claude-opus-4-5-20991231-v2:0"),
+    ("claude-opus-4-5", "anthropic/claude-opus-4.5-latest"),
+    ("claude-opus-4-5", "claude-opus-4-5@20991231"),
+    ("claude-opus-4-5", "arn:aws:bedrock:eu-west-1::foundation-model/anthropic.claude-opus-4-5-20251101-v1:0"),
+    (
+        "claude-opus-4-5",
+        "arn:aws-us-gov:bedrock:us-gov-west-1:1:inference-profile/us-gov.anthropic.claude-opus-4-5-v1:0",
+    ),
+    ("gpt-5.4", "gpt-5.4-2099-12-31"),
+    ("gpt-5.4", "ft:gpt-5.4-2099-12-31:org:name:id:ckpt-step-90"),
+    ("gpt-5.4", "FT:GPT-5.4:org::id"),
+    ("gemini-3-pro", "models/gemini-3-pro-preview-05-06"),
+    ("gemini-3-pro", "gemini-3-pro-001"),
+    ("llama3", "Llama3:latest"),
+]
+NOT_KIN = [
+    ("claude-opus-4-5", "claude-opus-5-4"),
+    ("gpt-5.4", "gpt-5.4-mini"),
+    ("gpt-5.4", "gpt-4.5"),
+    ("claude-fable-5", "claude-mythos-5"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), KIN)
+def test_editions_of_one_model_are_kin(one, other):
+    assert kinship(one) == kinship(other)
+
+
+@pytest.mark.parametrize(("one", "other"), NOT_KIN)
+def test_other_models_are_not(one, other):
+    assert kinship(one) != kinship(other)
+
+
+BASES = [
+    ("ft:gpt-5.4:acme::x1", "gpt-5.4"),
+    ("ft:gpt-5.4:acme:name:x1:ckpt-step-90", "gpt-5.4"),
+    ("ft:gpt-5.4", None),
+    ("ft::acme", None),
+    ("arn:aws:bedrock:us-east-1::foundation-model/anthropic.m-v1:0", "anthropic.m-v1:0"),
+    ("arn:aws-cn:bedrock:cn-north-1:12:inference-profile/apac.anthropic.m-v1:0", "apac.anthropic.m-v1:0"),
+    ("arn:aws:bedrock:us-east-1:12:application-inference-profile/abc", None),
+    ("arn:aws:bedrock:us-east-1:12:provisioned-model/abc", None),
+    ("arn:aws:sagemaker:us-east-1:12:endpoint/abc", None),
+    ("gpt-5.4", None),
+]
+
+
+@pytest.mark.parametrize(("name", "base"), BASES)
+def test_what_a_name_says_it_is_made_of(name, base):
+    assert base_of(name) == base
+    assert opaque(name) == (base is None and name.startswith("arn:"))
+
+
+@pytest.mark.parametrize("name", ["auto", "Default", "openrouter/auto", "endpoints/123", "projects/p/endpoints/1"])
+def test_names_that_say_nothing(name):
+    assert opaque(name)
+
+
+@pytest.mark.parametrize("name", ["automatic-1", "gpt-auto", "gemini-flash-latest", "ft:auto:acme"])
+def test_names_that_say_something(name):
+    assert not opaque(name)
 
 
 @given(st.sampled_from(WELL_FORMED))

@@ -107,7 +107,15 @@ def test_a_hold_is_unconditional(caller):
         ("ft:gpt-5.4-mini:org::id", "openai", ("unknown_model", "ft:gpt-5.4-mini:org::id", None)),
         ("xft:gpt-5.4:org", "openai", ("unknown_model", "xft:gpt-5.4:org", None)),
         ("ft:gpt-5x4:org", "openai", ("unknown_model", "ft:gpt-5x4:org", None)),
-        ("ft:gpt-5.4:org", "compatible", ("unknown_model", "ft:gpt-5.4:org", None)),
+        ("ft:gpt-5.4:org", "compatible", ("model_offline", "gpt-5.4", "h-1")),
+        ("ft:gpt-5.4-2099-12-31:org", "openai", ("model_offline", "gpt-5.4", "h-1")),
+        ("gpt-5.4-2099-12-31", "openai", ("model_offline", "gpt-5.4", "h-1")),
+        ("auto", "openai", ("model_unresolved", None, "h-1")),
+        ("auto", "anthropic", ("unknown_model", "auto", None)),
+        ("arn:aws:bedrock:us-east-1:1:prompt/x", "openai", ("model_unresolved", None, "h-1")),
+        ("arn:aws:bedrock:us-east-1::foundation-model/gpt-5.4", "openai", ("model_offline", "gpt-5.4", "h-1")),
+        ("arn:aws:bedrock:us-east-1::foundation-model/gpt-5.4-mini", "openai", ("permit", "gpt-5.4-mini")),
+        ("arn:aws:bedrock:us-east-1:1:provisioned-model/gpt-5.4-mini", "openai", ("model_unresolved", None, "h-1")),
         ("openai/gpt-5.4", "compatible", ("model_offline", "gpt-5.4", "h-1")),
         ("gpt-5.4", "compatible", ("model_offline", "gpt-5.4", "h-1")),
     ],
@@ -191,6 +199,41 @@ def test_a_directive_that_cuts_at_once_is_not_slowed_by_a_hold():
 def test_it_is_denied_if_any_model_that_it_could_mean_is(patterns, provider, capability, reason):
     decision = decide("", *(hold(pattern) for pattern in patterns), provider=provider, capability=capability)
     assert (None if isinstance(decision, Permit) else str(decision.reason)) == reason
+
+
+def also(*capabilities: str, names: tuple[str, ...] = ("gpt-5.4-mini",), held: str = "claude-fable-5") -> Any:
+    """The decision about a request that may invoke more than it names."""
+    made = Snapshot(document(holds={"h-1": hold(held)}), 7)
+    return made.decide(ALICE, Asked("openai", names, also=capabilities))
+
+
+@pytest.mark.parametrize(
+    ("held", "capabilities", "reason"),
+    [
+        ("claude-fable-5", ("chat",), None),
+        ("gpt-5.4", ("chat",), "model_unresolved"),
+        ("gpt-5.4", ("embedding",), None),
+        ("gpt-5.4", ("embedding", "chat"), "model_unresolved"),
+        ("text-embedding-3-small", ("*",), "model_unresolved"),
+        ("gpt-5.4-mini", ("embedding",), "model_offline"),
+        ("claude-fable-5", ("image",), "model_unresolved"),
+    ],
+)
+def test_what_may_run_beside_the_named_models_is_looked_at_too(held, capabilities, reason):
+    for names in (("gpt-5.4-mini",), ()):
+        decision = also(*capabilities, names=names, held=held)
+        wanted = None if (reason == "model_offline" and not names) else reason
+        assert (None if isinstance(decision, Permit) else str(decision.reason)) == wanted
+
+
+def test_a_permit_lasts_as_long_as_that_of_any_model_that_may_run():
+    made = Snapshot(document(max_stale={"default": 9.0}, models=aged("gpt-5.4", 2.0)), 7)
+    assert made.decide(ALICE, Asked("openai", ("gpt-5.4-mini",))).max_stale == 9.0
+    assert made.decide(ALICE, Asked("openai", ("gpt-5.4-mini",), also=("chat",))).max_stale == 2.0
+
+
+def aged(model_id: str, seconds: float) -> dict[str, Any]:
+    return {**MODELS, model_id: {**MODELS[model_id], "max_stale": seconds}}
 
 
 def test_its_denial_is_that_of_the_gravest():

@@ -43,7 +43,7 @@ async def logged(open_door, connect, *headers: str, **settings):
     door.settings = door.settings.model_copy(
         update={"log": door.settings.log.model_copy(update={"client_address": settings["client_address"]})}
     )
-    door.gate._log_addresses = settings["client_address"]
+    door.gate.log_addresses = settings["client_address"]
     client = await connect(door)
     await client.ask(get("/nowhere", *headers))
     return door.lines[0]

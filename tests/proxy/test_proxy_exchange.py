@@ -1,9 +1,11 @@
 """The way of one request, step by step: operation, caller, models, decision, forwarding, record."""
 
 import asyncio
+import gzip
 import json
 import re
 import socket
+import zlib
 
 import pytest
 from proxy_harness import LIST, OK, STREAM, caller_record, chunked, get, post
@@ -138,8 +140,8 @@ async def test_a_host_that_means_a_provider_hides_the_others(client, provider):
     "request_",
     [
         get("/"), get("/openai"), get("/openai/"), get("/nobody/v1/models"), get("/OPENAI/v1/models"),
-        get("/openai/v1/models/"), get("/openai/v1/chat/completions"), get("/anthropic/v1/chat/completions"),
-        get("/openai/V1/models"), get("/openai/v1/files"), get("/openai/v1/models").replace(b"GET", b"DELETE"),
+        get("/openai/v1/models/"), get("/openai/v1/completions"), get("/anthropic/v1/chat/completions"),
+        get("/openai/V1/models"), get("/openai/v1/organization/users"), get("/openai/v1/models").replace(b"GET", b"DELETE"),
         get("/openai/v1/models").replace(b"GET", b"OPTIONS"), get("/openai/v1/models").replace(b"GET", b"PUT"),
     ],
 )  # fmt: skip
@@ -265,7 +267,47 @@ async def test_a_body_is_json_in_utf_8_or_refused(client, provider, content_type
         assert provider.connections == 0
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "gzip, gzip", "deflate", "br", "zstd", "identity, gzip"])
+@pytest.mark.parametrize(
+    "path", ["/openai/v1/models/a%2fb%2fc%2f..", "/openai/v1%2fmodels", "/openai%2Fv1/models", "/nobody/%3a", "/%3A"]
+)
+async def test_what_is_encoded_in_a_path_is_a_models_or_malformed(client, provider, path):
+    refused = await client.ask(get(path))
+    assert (refused.status, refused.reason) in ((400, "malformed"), (404, "unknown_model"))
+    assert provider.connections == 0
+
+
+@pytest.mark.parametrize("query", ["model=gpt-5.4", "limit=2&model=gpt-5.4"])
+@pytest.mark.parametrize("path", ["/openai/v1/models", "/openai/v1/models/gpt-5.4", "/availability", "/nobody/v1"])
+async def test_a_model_in_the_query_is_refused_where_no_operation_takes_it(client, provider, path, query):
+    refused = await client.ask(get(f"{path}?{query}"))
+    assert refused.status in (400, 404)
+    assert provider.connections == 0
+
+
+async def test_a_model_in_the_query_counts_where_an_operation_takes_it(client, provider):
+    refused = await client.ask(get("/openai/v1/chat/completions?model=gpt-none"))
+    assert (refused.status, refused.reason) == (404, "unknown_model")
+    client.send(get("/openai/v1/chat/completions?model=gpt-5.4"))
+    assert b"?model=gpt-5.4 " in (await (await provider.accept()).message()).start
+
+
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+async def test_a_compressed_body_is_read_and_goes_on_as_it_is(client, provider, encoding, pack):
+    body = pack(json.dumps({"model": "gpt-5.4", "x": "y" * 100}).encode())
+    client.send(post(body=body, headers=(f"Content-Encoding: {encoding}",)))
+    sent = await (await provider.accept()).message()
+    assert sent.body == body
+    assert sent.header("content-encoding") == encoding
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_a_body_that_is_not_compressed_as_it_says_is_refused(client, provider, encoding):
+    refused = await client.ask(post(headers=(f"Content-Encoding: {encoding}",)))
+    assert (refused.status, refused.reason) == (400, "malformed")
+    assert provider.connections == 0
+
+
+@pytest.mark.parametrize("encoding", ["x-gzip", "gzip, gzip", "br", "zstd", "identity, gzip"])
 async def test_a_compressed_body_is_refused(client, provider, encoding):
     refused = await client.ask(post(headers=(f"Content-Encoding: {encoding}",)))
     assert (refused.status, refused.reason) == (415, "malformed")

@@ -19,7 +19,7 @@ REFUSED_TARGETS = {
     "encoded dots": b"/openai/%2e%2e/anthropic",
     "empty segment": b"/openai//v1/models",
     "leading double slash": b"//openai/v1/models",
-    "encoded slash": b"/openai/v1/models/a%2fb",
+    "encoded dot": b"/openai/v1/models/a%2eb",
     "twice encoded": b"/openai/v1/models/a%252fb",
     "encoded letter": b"/openai/v1/%6dodels",
     "NUL": b"/openai/v1/models%00",
@@ -43,10 +43,10 @@ REFUSED_TARGETS = {
     "fragment after the query": b"/x?a=b#c",
     "quote in the query": b'/x?a="',
     # a model in the query
-    "model": b"/x?model=K",
+    "model with a blank": b"/x?model=K%20",
     "MODEL": b"/x?MODEL=K",
     "model twice": b"/x?model=A&model=K",
-    "later": b"/x?a=b&model=K",
+    "later, in capitals": b"/x?a=b&MODEL=K",
     "without a value": b"/x?model",
     "within a name": b"/x?session[model]=K",
     "prefixed": b"/x?model_id=K",
@@ -66,6 +66,17 @@ def test_plain_targets_are_read_as_they_are(target):
     head = read(target)
     path, _, query = target.partition(b"?")
     assert (head.path.encode(), head.query, head.method) == (path, query, "POST")
+
+
+def test_what_a_model_in_the_path_may_have_encoded_is_left_as_it_is():
+    assert read(b"/openai/v1/models/a%2fb%3Ac").path == "/openai/v1/models/a%2fb%3Ac"
+
+
+@pytest.mark.parametrize(
+    ("target", "model"), [(b"/x?model=K", "K"), (b"/x?a=b&model=ft:K:x", "ft:K:x"), (b"/x?a=b", None), (b"/x", None)]
+)
+def test_a_model_that_the_query_names_once_is_told(target, model):
+    assert read(target).query_model == model
 
 
 @pytest.mark.parametrize("target", REFUSED_TARGETS.values(), ids=REFUSED_TARGETS)
