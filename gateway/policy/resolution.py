@@ -8,7 +8,6 @@ from gateway.policy.document import Model, names_of
 from gateway.policy.names import addressed, kinship, skeleton
 
 
-
 @lru_cache(maxsize=65_536)
 def _likeness(name: str) -> tuple[str, str]:
     """Skeleton and kinship of a catalog's name: it stays from revision to revision, and costs 10 µs and more.
