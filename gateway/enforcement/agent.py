@@ -10,9 +10,8 @@ import contextlib
 import itertools
 import platform
 import secrets
-import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -115,8 +114,8 @@ class Agent:
         """Begin to follow the policy."""
         self._plane = plane
         self._tasks = [
-            tasks.spawn(self._forever(self._follow), "replica-feed"),
-            tasks.spawn(self._forever(self._keep_renewing), "replica-renew"),
+            tasks.spawn(self._forever(self._follow, "replica-feed"), "replica-feed-keeper"),
+            tasks.spawn(self._forever(self._keep_renewing, "replica-renew"), "replica-renew-keeper"),
         ]
 
     async def leave(self) -> None:
@@ -136,16 +135,17 @@ class Agent:
 
     # ------------------------------------------------------------------ the two loops
 
-    async def _forever(self, loop: Callable[[], Awaitable[None]]) -> None:
-        """Whatever a loop dies of, nobody foresaw it: the lease is given back, and the loop begins anew."""
+    async def _forever(self, loop: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        """Whatever a loop dies of, nobody foresaw it: it is told, the lease is given back, and the loop begins anew."""
         while True:
+            running = tasks.spawn(loop(), name)
             try:
-                await loop()
-            except Exception:  # noqa: BLE001 - the outermost rim
-                self._log.error("replica_failed", trace=traceback.format_exc())
-                self.replica.fence()
-                self._sever()
-                await asyncio.sleep(1.0)
+                await asyncio.wait((running,))
+            finally:
+                await tasks.cancel(running)
+            self.replica.fence()
+            self._sever()
+            await asyncio.sleep(1.0)
 
     async def _follow(self) -> None:
         while True:

@@ -22,7 +22,7 @@ from fault_load import OPEN, Load, visit
 from judge import ended
 from system import System, until
 
-NEVER = ("task_died", "replica_failed", "internal_error", "request_failed")
+NEVER = ("task_died", "internal_error", "request_failed")
 """What a gateway's log must not tell of, whatever happens around it."""
 
 CANARY = "gpt-5.4-mini"
