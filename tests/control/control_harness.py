@@ -124,6 +124,7 @@ class Replica:
                 "here",
                 "1",
                 "",
+                "",
                 mac,
             ],
         )

@@ -15,21 +15,18 @@ class FakeMember:
         self._renew = store.redis.register_script(scripts.RENEW)
         self._leave = store.redis.register_script(scripts.LEAVE)
 
-    async def renew(self, *, swept: int | None = None, cut: int = 0, draining: int = 0, finishing: str = "") -> str:
+    async def renew(
+        self, *, swept: int | None = None, cut: int = 0, draining: int = 0, finishing: str = "", nack: str = ""
+    ) -> str:
         """Say that it has applied what is current."""
         keys = self._store.keys
         cur: dict[bytes, bytes] = await self._store.redis.hgetall(keys.cur)
         rev = int(cur[b"rev"])
         args: list[Any] = [self.name, cur[b"epoch"], rev, cur[b"hash"], rev if swept is None else swept, cut, draining]
-        said = dict(
-            zip(
-                ("rev", "hash", "swept", "streams_cut", "draining"),
-                [rev, cur[b"hash"].decode(), *args[4:]],
-                strict=True,
-            )
-        )
+        words = ("rev", "hash", "swept", "streams_cut", "draining")
+        said = dict(zip(words, [rev, cur[b"hash"].decode(), *args[4:]], strict=True))
         mac = self._store.voucher.renewal(self.name, {**said, "finishing": finishing})
-        args += ["n", "host", "1", finishing, mac]
+        args += ["n", "host", "1", finishing, nack, mac]
         answer = await self._renew(keys=[keys.cur, keys.replicas, keys.acks], args=args)
         return answer[0].decode()
 
