@@ -248,7 +248,7 @@ class AddedOperation(Section):
     id: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Its name, in logs.")
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field(default="POST", description="Its method.")
     path: str = Field(
-        pattern=r"^(/([A-Za-z0-9._~:-]|\{[a-z_]{1,32}\})+)+$",
+        pattern=r"^(/([A-Za-z0-9_]|\{[a-z_]{1,32}\})([A-Za-z0-9._~:-]|\{[a-z_]{1,32}\})*)+$",
         description="As the provider has it, after base_url; {model} is a segment that names one, {any} any other.",
     )
     models: tuple[

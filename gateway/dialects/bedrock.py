@@ -1,8 +1,8 @@
 """The Bedrock dialect: model ids in the path, errors by header, streams as binary frames.
 
-Sources: botocore 1.44 ``data/bedrock-runtime``, ``parsers.py`` (the code of an error is ``x-amzn-errortype``),
-``eventstream.py`` (a frame is prelude, headers, payload and two CRC-32; ``:message-type: exception`` raises
-``EventStreamError``).
+Sources: botocore 1.44 ``data/bedrock-runtime``; ``parsers.py`` (the code of an error is ``x-amzn-errortype``; in a
+stream, of one that the operation does not declare, ``:error-code``); ``eventstream.py`` (a frame is prelude, headers,
+payload and two CRC-32; ``:message-type: error`` raises ``EventStreamError``). ``invoke_model`` sends no Content-Type.
 """
 
 import struct
@@ -40,15 +40,20 @@ def error_body(problem: Problem) -> dict[str, Any]:
 
 def error_headers(problem: Problem) -> tuple[tuple[str, str], ...]:
     """The exception's name, from which the SDK makes its class."""
-    return (("x-amzn-ErrorType", _CODES.get(problem.status, "ServiceUnavailableException")),)
+    return (("x-amzn-ErrorType", _code(problem)),)
+
+
+def _code(problem: Problem) -> str:
+    return _CODES.get(problem.status, "ServiceUnavailableException")
 
 
 def stream_error(problem: Problem) -> bytes:
     """The frame that makes the SDK's stream raise ``EventStreamError``."""
     headers = {
-        ":exception-type": "accessDeniedException" if problem.status in (403, 451) else "serviceUnavailableException",
+        ":message-type": "error",
+        ":error-code": _code(problem),
+        ":error-message": problem.message,
         ":content-type": "application/json",
-        ":message-type": "exception",
     }
     return frame(headers, orjson.dumps(error_body(problem)))
 
@@ -71,11 +76,13 @@ BEDROCK = Dialect(
     name="bedrock",
     operations=(
         Operation("converse", "POST", f"{_MODEL}/converse"),
-        Operation("converse-stream", "POST", f"{_MODEL}/converse-stream", streams=True, stream_error=stream_error),
-        Operation("invoke", "POST", f"{_MODEL}/invoke", MORE, also=True, implied=(FALLBACK,)),
+        Operation(
+            "converse-stream", "POST", f"{_MODEL}/converse-stream", streams=True, framed=True, stream_error=stream_error
+        ),
+        Operation("invoke", "POST", f"{_MODEL}/invoke", MORE, also=True, untyped=True, implied=(FALLBACK,)),
         Operation(
             "invoke-with-response-stream", "POST", f"{_MODEL}/invoke-with-response-stream", MORE, also=True,
-            implied=(FALLBACK,), streams=True, stream_error=stream_error,
+            untyped=True, implied=(FALLBACK,), streams=True, framed=True, stream_error=stream_error,
         ),
         Operation("count-tokens", "POST", f"{_MODEL}/count-tokens"),
         Operation("async-invoke.start", "POST", "/async-invoke", _BODY, kept=(creates("invocation", "invocationArn"),)),

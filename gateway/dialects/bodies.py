@@ -73,7 +73,7 @@ def _reader(operation: Operation, content_type: bytes | None, *, has_body: bool)
     kind = operation.body
     if kind is Kind.OPTIONAL and not has_body:
         return Optional(operation.reader)
-    given = content_type or b""
+    given = JSON[0] if content_type is None and operation.untyped else content_type or b""
     if kind is Kind.OPAQUE and _TYPE.fullmatch(given):
         return Unread()
     if given.lower() in JSON and kind in (Kind.JSON, Kind.OPTIONAL, Kind.EITHER):

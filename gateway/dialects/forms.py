@@ -127,7 +127,7 @@ class FormReader:
         for part in self._parts(body):
             path = tuple(_STEP.findall(part.name.casefold()))
             for known in self._paths:
-                if path[: len(known)] != known[: len(path)]:
+                if path[: len(known)] != tuple(step.casefold() for step in known[: len(path)]):
                     continue
                 if part.name != _spell(known) or known in fields:
                     raise MalformedBodyError(f"The field {_spell(known)} stands twice, or in another spelling.")

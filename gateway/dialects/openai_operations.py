@@ -12,7 +12,8 @@ from gateway.dialects.table import ANY, Act, Kept, Kind, Operation
 MODEL = Selector(("model",), required=True)
 CHAT = Selector(("model",), absent="chat")
 IMAGE = Selector(("model",), absent="image")
-VIDEO = OTHER = Selector(("model",), absent="other")
+OTHER = Selector(("model",), absent="other")
+VIDEO = Selector(("model",), absent=ANY)
 UPDATED = Selector(("model",))
 MODERATION = Selector(("moderation", "model"))
 _TOOLS = (("tools", "[]"), ("input", "[]?", "tools", "[]"))
@@ -195,12 +196,12 @@ _EVALS = (
 )  # fmt: skip
 _VIDEOS = (
     Operation("videos.create", "POST", "/v1/videos", (VIDEO,), body=Kind.EITHER, kept=(creates("video"),)),
-    Operation("videos.edits", "POST", "/v1/videos/edits", candidates="other", body=Kind.EITHER, kept=(creates("video"), uses("video", "video.id"))),
-    Operation("videos.extensions", "POST", "/v1/videos/extensions", candidates="other", body=Kind.EITHER, kept=(creates("video"), uses("video", "video.id"))),
-    Operation("videos.remix", "POST", "/v1/videos/{video}/remix", candidates="other", kept=(creates("video"), uses("video"))),
+    Operation("videos.edits", "POST", "/v1/videos/edits", candidates=ANY, body=Kind.EITHER, kept=(creates("video"), uses("video", "video.id"))),
+    Operation("videos.extensions", "POST", "/v1/videos/extensions", candidates=ANY, body=Kind.EITHER, kept=(creates("video"), uses("video", "video.id"))),
+    Operation("videos.remix", "POST", "/v1/videos/{video}/remix", candidates=ANY, kept=(creates("video"), uses("video"))),
     plain("videos.list", "GET", "/v1/videos", lists("video")),
     plain("videos.retrieve", "GET", "/v1/videos/{video}", uses("video")),
-    stored("videos.content", "/v1/videos/{video}/content", uses("video"), candidates="other"),
+    stored("videos.content", "/v1/videos/{video}/content", uses("video")),
     plain("videos.delete", "DELETE", "/v1/videos/{video}", deletes("video")),
 )  # fmt: skip
 _TRANSCRIPTION = (
@@ -248,7 +249,7 @@ OPERATIONS = (
 
 NOT_SERVED = (
     (r"\w+ /v1/organization/.*|\w+ /v1/projects/.*", "administration of the account, which needs an administrator's key"),
-    (r"\w+ /v1/webhook.*|\w+ /v1/safety/.*", "administration of the account"),
+    (r"\w+ /v1/webhook.*|\w+ /v1/safety/.*|\w+ /v1/vaults.*", "administration of the account"),
     (r"\w+ /v1/agents.*|\w+ /v1/chatkit/.*", "agents run models of their own choice, in environments of the provider"),
     (r"\w+ /v1/live/.*", "sessions whose media does not pass the gateway"),
     (r"\w+ /v1/audio/voice.*", "voices have models of their own, which no request names"),

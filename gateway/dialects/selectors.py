@@ -337,7 +337,8 @@ def _member(value: Any, key: str) -> Any:
         return value[key]  # its only spelling in the whole body
     else:
         member, names = _ABSENT, list(value)
-    if any(len(name) == len(key) and name != key and name.casefold() == key for name in names):
+    folded = key.casefold()
+    if any(len(name) == len(key) and name != key and name.casefold() == folded for name in names):
         raise MalformedBodyError(_twice(key))
     return member
 

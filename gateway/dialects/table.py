@@ -76,7 +76,8 @@ class Operation:
     ``invokes`` is false where no model runs, unless the body names one. ``candidates`` is the capability of models that
     run beside those that are named: all that could are looked at (``*``: of any capability). ``prefix`` stands before
     the path's name in the catalog. ``also``: the body's names count beside the path's; else they must be the same.
-    ``query``: the parameter that names a model. ``streams``: it answers with a stream without being asked to.
+    ``query``: the parameter that names a model. ``streams``: it answers with a stream without being asked to;
+    ``framed``: of binary messages. ``untyped``: a body without a Content-Type is JSON.
     ``stream_error`` writes the last event of a stream that is cut. ``kept`` are the things that outlive the request.
     """
 
@@ -93,6 +94,8 @@ class Operation:
     also: bool = False
     query: str = ""
     streams: bool = False
+    framed: bool = False
+    untyped: bool = False
     stream_error: StreamError | None = None
     listing: ListShape | None = None
     kept: tuple[Kept, ...] = ()

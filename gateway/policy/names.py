@@ -67,7 +67,7 @@ def opaque(name: str) -> bool:
 
 
 _EDITION = re.compile(
-    r"-(?:v\d{1,2}(?:-\d{1,2})?|\d{8}|\d{4}-\d{2}-\d{2}|\d{2}-\d{2}|\d{4}|\d{3}|0|latest|preview|exp|fast|thinking)$"
+    r"-(?:v\d{1,2}(?:-\d{1,2})?|\d{8}|\d{4}-\d{2}-\d{2}|\d{2}-\d{2}(?:\d{2})?|\d{4}|\d{3}|0|latest|preview|exp|fast|thinking)$"
 )
 """What names one edition of a model: a version, a day, *the latest*."""
 

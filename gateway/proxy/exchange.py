@@ -483,6 +483,8 @@ class Exchange(Asker):
             return
         self.status = head.status
         relay.frame(head, self.head.version)
+        if self.operation.framed and head.status == 200:
+            relay.follow_frames()
         if relay.until_close:
             self.keep_alive = False
         keep_alive = self.client.keeps_alive(self)

@@ -1,7 +1,7 @@
 """A provider at run time: its dialect, its connections, and how a request to it is written."""
 
 from gateway.dialects import DIALECTS
-from gateway.dialects.added import extended
+from gateway.dialects.added import added, extended
 from gateway.dialects.table import Dialect
 from gateway.observability.metrics import Counters
 from gateway.proxy.head import Head
@@ -21,7 +21,11 @@ class Upstream:
         self.name = name
         secure = provider.base_url.startswith("https:")
         self.tls = watched_client(provider.tls, f"providers.{name}.tls", counters) if secure else None
-        self.dialect: Dialect = extended(DIALECTS[provider.dialect], provider.operations, provider.key_header)
+        more = [
+            added(one.id, one.method, one.path, one.models, one.candidates, invokes=one.invokes)
+            for one in provider.operations
+        ]
+        self.dialect: Dialect = extended(DIALECTS[provider.dialect], more, provider.key_header)
         self.forwards = provider.credentials == "forward"
         limits, timeouts = settings.proxy.limits, settings.proxy.timeouts
         self.pool = Pool(name, provider, self.dialect, limits, timeouts, resolver, self.tls)

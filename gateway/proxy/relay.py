@@ -7,6 +7,7 @@ it is complete, because it is filtered.
 from collections.abc import Callable
 
 from gateway.dialects.listing import MAX_LIST_BYTES, ListShape, UnreadableListError, filtered
+from gateway.proxy.frames import FrameEnds
 from gateway.proxy.response import ResponseHead
 from gateway.proxy.wire import CHUNKED_END, chunk, response_head
 
@@ -20,7 +21,7 @@ class ListTooLongError(Exception):
 class Relay:
     """One response."""
 
-    __slots__ = ("_listed", "_tail", "bytes_out", "chunked", "event_stream", "out", "until_close")
+    __slots__ = ("_frames", "_listed", "_tail", "bytes_out", "chunked", "event_stream", "out", "until_close")
 
     def __init__(self) -> None:
         self.out: list[bytes] = []
@@ -30,6 +31,7 @@ class Relay:
         self.event_stream = False
         self._listed: list[bytes] | None = None
         self._tail = b""
+        self._frames: FrameEnds | None = None
 
     # ------------------------------------------------------------------ what comes
 
@@ -47,6 +49,10 @@ class Relay:
                 chunked=self.chunked, keep_alive=keep_alive,
             )
         )  # fmt: skip
+
+    def follow_frames(self) -> None:
+        """The body is a stream of binary messages."""
+        self._frames = FrameEnds()
 
     def keep_back(self) -> None:
         """The body is a list to be filtered."""
@@ -66,6 +72,8 @@ class Relay:
             return
         if self.event_stream:
             self._tail = data[-4:] if len(data) >= 4 else (self._tail + data)[-4:]
+        elif self._frames is not None:
+            self._frames.follow(data)
         self.out.append(chunk(data) if self.chunked else data)
 
     def end(self) -> None:
@@ -98,8 +106,11 @@ class Relay:
 
     def last_event(self, event: bytes) -> bytes | None:
         """An event that ends the stream, framed; ``None`` where the client is not at an event's end."""
-        at_end = not self.out and (not self.bytes_out or self._tail.endswith(_EVENT_ENDS))
-        return chunk(event) if at_end and self.event_stream and self.chunked else None
+        if self._frames is not None:
+            at_end = self._frames.at_end
+        else:
+            at_end = self.event_stream and (not self.bytes_out or self._tail.endswith(_EVENT_ENDS))
+        return chunk(event) if at_end and not self.out and self.chunked else None
 
 
 __all__ = ["ListTooLongError", "Relay", "UnreadableListError"]

@@ -250,8 +250,9 @@ def test_bedrocks_last_event_is_a_frame_that_raises_in_the_sdk():
     buffer.add_data(event)
     (message,) = list(buffer)
     raised = message.to_response_dict()
-    assert raised["status_code"] == 400, "an exception, not an event"
-    assert raised["headers"][":exception-type"] == "accessDeniedException"
+    assert raised["status_code"] == 400, "an error, not an event"
+    assert raised["headers"][":error-code"] == "AccessDeniedException"
+    assert raised["headers"][":error-message"].startswith("Off by directive.")
     assert json.loads(raised["body"])["portcullis"]["reason"] == "model_offline"
 
 

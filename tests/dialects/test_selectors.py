@@ -167,6 +167,24 @@ def test_what_could_be_read_in_two_ways_is_refused(body):
         CHAT.read(body)
 
 
+MIXED = BodyReader((Selector(("modelId",), required=True), Selector(("routingConfig", "modelName"))))
+CAPITALS = {
+    "MODELID beside": b'{"modelId":"A","MODELID":"K"}',
+    "modelid beside": b'{"modelid":"K","modelId":"A"}',
+    "modelid alone": b'{"modelid":"K"}',
+    "twice": b'{"modelId":"A","modelId":"K"}',
+    "routingconfig beside": b'{"modelId":"A","routingConfig":{"modelName":"A"},"routingconfig":{"modelName":"K"}}',
+    "modelname within": b'{"modelId":"A","routingConfig":{"modelname":"K"}}',
+    "escaped": b'{"modelId":"A","model\\u0069d":"K"}',
+}
+
+
+@pytest.mark.parametrize("body", CAPITALS.values(), ids=CAPITALS)
+def test_a_key_with_a_capital_has_other_spellings_too(body):
+    with pytest.raises(MalformedBodyError):
+        MIXED.read(body)
+
+
 LISTS = {
     "fallbacks as a word": b'{"model":"A","fallbacks":"default"}',
     "fallbacks as an object": b'{"model":"A","fallbacks":{"model":"K"}}',

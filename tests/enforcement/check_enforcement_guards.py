@@ -19,7 +19,7 @@ from machine_rules import Gateway
 from machine_world import Violation
 from test_enforcement_machine import machine_settings
 
-from gateway.enforcement import agent, lease, receipts
+from gateway.enforcement import agent, lease, receipts, replica
 from gateway.enforcement.agent import Agent
 from gateway.enforcement.receipts import Basis, Receipt, Receipts
 from gateway.enforcement.replica import Replica
@@ -181,7 +181,10 @@ def ghosts_are_as_old_as_the_last_revision_says() -> Patch:
 
 
 def no_margin_for_clocks() -> Patch:
-    return both(mock.patch.object(lease, "EPSILON", 0.0), mock.patch.object(lease, "GUARD", 0.0))
+    return both(
+        mock.patch.multiple(lease, EPSILON=0.0, SLOWEST=1.0, GUARD=0.0),
+        mock.patch.multiple(replica, SLOWEST=1.0, GUARD=0.0),
+    )
 
 
 def mix(*families: str) -> frozenset[str]:
@@ -191,7 +194,7 @@ def mix(*families: str) -> frozenset[str]:
 GUARDS = [
     # removed                                                  where it shows
     (any_nonce, mix("policy", "weather")),
-    (a_lease_from_when_the_answer_came, mix("policy", "pauses")),
+    (a_lease_from_when_the_answer_came, mix("policy", "pauses", "weather")),
     (no_hash_in_renew, mix("policy", "lineages")),
     (no_tombstones, mix("policy", "weather", "crashes")),
     (one_incarnation_for_ever, mix("policy", "pauses", "crashes")),

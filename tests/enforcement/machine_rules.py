@@ -217,6 +217,30 @@ class Gateway(RuleBasedStateMachine):
             world.advance(2.0)
         world.lines.weather.clear()
 
+    @precondition(lambda self: {"weather", "pauses", "policy"} <= self.mix)
+    @rule(machine=machines, model=models, seconds=st.sampled_from((0.3, 2.0, 3.5)))
+    def a_kill_while_the_answer_to_a_renewal_waits(self, machine: str, model: str, seconds: float) -> None:
+        """The worker stands still between sending a renewal and reading its answer, and hears nothing more then."""
+        world = self._step()
+        world.online(model)
+        world.advance(0.5)
+        for one in world.replicas:
+            world.request(one, "bob", model)
+        world.advance(0.2)
+        known = len(world.judge.nodes)
+        world.until_asked(machine)
+        world.pause(machine, suspend=False)
+        world.run(0.1)
+        world.weather(machine, "cut")
+        world.offline(model)
+        world.until_committed(known)
+        world.advance(seconds)
+        world.go_on()
+        for _ in range(4):
+            world.advance(1.0)
+            world.request(machine, "bob", model)
+        world.lines.weather.clear()
+
     @precondition(lambda self: {"weather", "policy", "max_stale"} <= self.mix)
     @rule(machine=machines, model=models, seconds=st.sampled_from((0.3, 2.0, 5.0)))
     def leases_get_shorter_while_a_worker_is_cut_off(self, machine: str, model: str, seconds: float) -> None:

@@ -758,6 +758,14 @@ class World:
                 return
             self.run(0.005)
 
+    def until_asked(self, machine: str) -> None:
+        """Until a renewal of a worker's is on its way, and not yet answered."""
+        renewing = self.replicas[machine].agent.replica
+        for _ in range(1000):
+            if renewing._pending:
+                return
+            self.run(0.001)
+
     def until_committed(self, known: int) -> None:
         """Until there are more revisions than were known, or something went wrong."""
         for _ in range(400):

@@ -200,7 +200,7 @@ async def test_a_long_body_is_no_large_head(open_door, connect, provider):
 
 
 async def test_a_provider_that_is_not_there(client, door):
-    refused = await client.ask(post("/closed/v1/responses", body=b"{}"))
+    refused = await client.ask(get("/closed/v1/batches"))
     assert (refused.status, refused.reason) == (502, "upstream_unreachable")
     assert refused.header("retry-after") is None
     assert failures(door) == {"connect_failed": 1}

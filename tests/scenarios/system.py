@@ -21,6 +21,11 @@ from gateway.embedded import find_server
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
+PROVIDERS = {
+    "anthropic": "anthropic", "openai": "openai", "compatible": "openai-compatible", "gemini": "gemini",
+    "bedrock": "bedrock", "vertex": "vertex", "azure": "azure-openai",
+}  # fmt: skip
+"""Providers of a system, each played by the simulator, and the dialect of each."""
 
 
 def wait_for(condition: Any, what: str, seconds: float = 20.0) -> Any:
@@ -102,12 +107,17 @@ class System:
             client.flushall()
 
     def start_simulator(self, *options: str) -> None:
-        models = ("anthropic=claude-fable-5", "anthropic=claude-opus-4-5", "openai=gpt-5.4", "openai=gpt-5.4-mini")
+        models = (
+            "anthropic=claude-fable-5", "anthropic=claude-opus-4-5", "openai=gpt-5.4", "openai=gpt-5.4-mini",
+            "gemini=gemini-3-pro", "gemini=gemini-3-flash", "bedrock=anthropic.claude-fable-5-20260324-v1:0",
+            "bedrock=anthropic.claude-opus-4-5-20251101-v1:0", "compatible=mistral-large", "compatible=gpt-oss",
+        )  # fmt: skip
+        spoken = {"compatible": "openai", "vertex": "gemini", "azure": "openai"}
         process = subprocess.Popen(
             [sys.executable, "-m", "gateway.simulator", "--listen", "127.0.0.1:0", "--split-pause", "0.03", *options,
-             "--provider", "anthropic=anthropic", "--provider", "openai=openai", "--provider", "compatible=openai",
+             *(word for name in PROVIDERS for word in ("--provider", f"{name}={spoken.get(name, name)}")),
              *(word for model in models for word in ("--model", model)),
-             *(word for name in ("anthropic", "openai", "compatible") for word in ("--require-key", f"{name}=sim-key"))],
+             *(word for name in PROVIDERS for word in ("--require-key", f"{name}=sim-key"))],
             stdout=subprocess.PIPE, start_new_session=True, cwd=ROOT,
         )  # fmt: skip
         assert process.stdout is not None
@@ -115,7 +125,7 @@ class System:
         self.simulator = re.search(r"https?://\S+", line)[0]
         process.stdout.close()
         self.processes["simulator"] = process
-        for name, dialect in (("anthropic", "anthropic"), ("openai", "openai"), ("compatible", "openai-compatible")):
+        for name, dialect in PROVIDERS.items():
             prefix = f"PORTCULLIS_PROVIDERS__{name.upper()}__"
             self.env[prefix + "BASE_URL"] = f"{self.simulator}/{name}"
             self.env[prefix + "DIALECT"] = dialect
