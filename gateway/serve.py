@@ -77,13 +77,12 @@ class ControlProcess:
         self._commands = connect(settings)
         self._feed = connect(settings, timeout=FEED_BLOCK_MS / 1000 + 2)
         signer = read_signer(settings)
-        self._voucher = signer.voucher()
         self.store = Store(
             self._commands, Keys(settings.redis.prefix), signer, replicas_ack=settings.redis.replicas_ack
         )
         self._receipts = Receipts(self.store, self._feed)
         try:
-            self._supervisor = Supervisor(taken(settings, self._voucher.key), self._bury)
+            self._supervisor = Supervisor(taken(settings, self.store.voucher.key), self._bury)
         except (OSError, PortTakenError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             raise StartError(f"proxy.listen {settings.proxy.listen}: {why}") from None
@@ -126,7 +125,7 @@ class ControlProcess:
         self._background.append(tasks.spawn(self._audit.run(), "audit"))
         self._background.append(tasks.spawn(Scheduler(self.store, self._receipts).run(), "scheduler"))
         self._background.append(tasks.spawn(self._operators.run(), "operators"))
-        self._background.append(tasks.spawn(Following.of(self.store.signer, self._settings).run(), "keys"))
+        self._background.append(tasks.spawn(self._follow_keys(), "keys"))
         self._background.append(tasks.spawn(self._local.run(), "local-holds"))
         if self._tls is not None:
             self._background.append(tasks.spawn(keep_current([self._tls]), "certificates"))
@@ -242,6 +241,12 @@ class ControlProcess:
         else:
             tasks.spawn(self._restart_unasked(), "restart")
 
+    async def _follow_keys(self) -> None:
+        """Use the keys that there are now; workers vouch for themselves by the one that signs."""
+        following = Following.of(self.store.signer, self._settings)
+        following.on_change = lambda: self._supervisor.vouch(self.store.voucher.key)
+        await following.run()
+
     async def _restart_unasked(self) -> None:
         with contextlib.suppress(Conflict):  # the log has it
             await self._restart()
@@ -253,7 +258,7 @@ class ControlProcess:
             Conflict: not now, or not with these settings.
         """
         try:
-            accepted = accept(self._settings, self._voucher.key)
+            accepted = accept(self._settings, self.store.voucher.key)
             replaced = await self._supervisor.restart(accepted)
         except (SettingsError, RestartError) as error:
             _log.error("restart_refused", error=str(error))
@@ -273,7 +278,7 @@ class ControlProcess:
         """Say it for a child that the kernel reported dead: no receipt needs to wait for its lease."""
         keys = self.store.keys
         try:
-            args = [member, "", self._voucher.leave(member)]
+            args = [member, "", self.store.voucher.leave(member)]
             await self._commands.register_script(scripts.LEAVE)(keys=[keys.replicas, keys.acks], args=args)
         except (RedisError, OSError, TimeoutError) as error:
             _log.warning("leave_failed", replica=member, error=str(error))

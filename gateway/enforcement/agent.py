@@ -22,7 +22,7 @@ from gateway import tasks
 from gateway.enforcement import lease, scripts
 from gateway.enforcement.compiling import compiled, outlived
 from gateway.enforcement.connection import Client
-from gateway.enforcement.entry import RESEAL, Entry, Position, read_entry
+from gateway.enforcement.entry import RESEAL, Entry, Position, hash_of, read_entry
 from gateway.enforcement.feed import Feed, NotInitialisedError
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.local import merged
@@ -253,7 +253,7 @@ class Agent(Standing):
         if known is None or known.epoch != position.epoch or known.rev == position.rev:
             return
         stored = await self._commands.xrange(self._keys.log, min=f"{known.rev}-0", max=f"{known.rev}-0")
-        if not stored or read_entry(stored[0][1].get(b"entry", b""), self._verifier).hash != known.hash:
+        if not stored or hash_of(stored[0][1].get(b"entry", b"")) != known.hash:
             raise Fenced(f"the log's revision {known.rev} is not the one that was applied")
 
     async def _adopt(self, entry: Entry, sealed_entry: bytes, callers: Callers) -> None:

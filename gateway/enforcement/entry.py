@@ -91,6 +91,21 @@ def read_entry(data: bytes, verifier: Verifier) -> Entry:
     Raises:
         ForgedError: hash or signature does not fit, or it is no entry at all.
     """
+    entry, kid, signature = _read(data)
+    verifier.verify("revision", entry.hash, b"", kid, signature)
+    return entry
+
+
+def hash_of(data: bytes) -> str:
+    """The hash of an entry as it was stored: which revision it is, whoever signed it.
+
+    Raises:
+        ForgedError: it does not fit, or it is no entry at all.
+    """
+    return _read(data)[0].hash
+
+
+def _read(data: bytes) -> tuple[Entry, str, str]:
     try:
         fields = orjson.loads(data)
         claimed, kid, signature = str(fields.pop("hash")), str(fields.pop("kid")), str(fields.pop("sig"))
@@ -101,5 +116,4 @@ def read_entry(data: bytes, verifier: Verifier) -> Entry:
         raise ForgedError(f"log entry unreadable: {error}") from None
     if entry.hash != claimed:
         raise ForgedError(f"revision {entry.rev}: the hash does not fit")
-    verifier.verify("revision", claimed, b"", kid, signature)
-    return entry
+    return entry, kid, signature

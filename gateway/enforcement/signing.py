@@ -79,16 +79,14 @@ class Signer(Verifier):
         super().__init__(private_key.public_key(), *others)
         self._private_key = private_key
         self.kid = key_id(private_key.public_key())
-
-    def voucher(self) -> Voucher:
-        """The key that replicas vouch for themselves with: whoever has the signing key has it, and nobody else."""
-        return Voucher(hmac.new(self._private_key.private_bytes_raw(), b"portcullis vouching", sha256).digest())
+        self.voucher = Voucher(_vouching_key(private_key))
 
     def take(self, other: Verifier) -> None:
         """Sign as another one signs, and trust what it trusts."""
         super().take(other)
         if isinstance(other, Signer):
             self._private_key, self.kid = other._private_key, other.kid  # noqa: SLF001 - of the same class
+            self.voucher.turn(other.voucher.key)
 
     def sign(self, purpose: str, name: str, body: bytes) -> str:
         """The signature, base64."""
@@ -97,6 +95,11 @@ class Signer(Verifier):
     def seal(self, purpose: str, name: str, body: bytes) -> bytes:
         """A record that ``unseal`` accepts."""
         return orjson.dumps({"kid": self.kid, "sig": self.sign(purpose, name, body)}) + b"\n" + body
+
+
+def _vouching_key(key: Ed25519PrivateKey) -> bytes:
+    """The key that replicas vouch for themselves with: whoever has the signing key has it, and nobody else."""
+    return hmac.new(key.private_bytes_raw(), b"portcullis vouching", sha256).digest()
 
 
 def key_id(key: Ed25519PublicKey) -> str:

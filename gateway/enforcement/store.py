@@ -122,7 +122,7 @@ class Store:
         self.replicas_ack = replicas_ack
         self.keys = keys
         self.signer = signer
-        self.voucher = signer.voucher()
+        self.voucher = signer.voucher
         self.records = Records(redis, keys, signer)
         self._commit = redis.register_script(scripts.COMMIT)
         self._init = redis.register_script(scripts.INIT)

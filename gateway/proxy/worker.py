@@ -92,6 +92,7 @@ class Worker:
         self._feed = connect(settings, timeout=FEED_BLOCK_MS / 1000 + 2, replica=True)
         verifier = read_verifier(settings)
         self._keys = KeysFollowing.of(verifier, settings)
+        self._voucher = Voucher(_read(place.voucher))
         self._agent = Agent(
             self._name,
             settings.state_dir,
@@ -100,7 +101,7 @@ class Worker:
             self._commands,
             self._feed,
             __version__,
-            Voucher(_read(place.voucher)),
+            self._voucher,
         )
         self._request_log = RequestLog(_log_fd(settings))
         self._gate = Gate(settings, self._agent.replica, Directory(self._load_caller), self._request_log)
@@ -276,6 +277,8 @@ class Worker:
         match message.get("event"):
             case "leave":
                 self._leave_within(message["seconds"])
+            case "vouch":
+                self._voucher.turn(bytes.fromhex(message["key"]))
             case "accept" if not self._leaving.is_set():
                 tasks.spawn(self._accept(message["slot"]), "accept")
             case "release" if message["slot"] != self._place.slot:

@@ -82,7 +82,7 @@ async def make(redis, feed, keys, signer, tmp_path) -> AsyncIterator[Callable[..
     made = []
 
     def agent(*, begin: bool = True, verifier: Any = signer, name: str = "host-1-0") -> Following:
-        following = Following(name, tmp_path, verifier, keys, redis, feed, "0", signer.voucher())
+        following = Following(name, tmp_path, verifier, keys, redis, feed, "0", signer.voucher)
         following.plane = FakePlane()
         made.append(following)
         if begin:
