@@ -199,6 +199,8 @@ class Exchange(Asker):
         if match is None:
             raise self._not_listed()
         operation, path_model = match
+        if head.query and provider.dialect.key_in(head.query):
+            raise malformed("Send the key in a header, not in the query.")
         if head.query_model is not None and operation.query != "model":
             raise malformed("The query must not name a model.")
         return Way(provider, operation, path, path_model or head.query_model)
