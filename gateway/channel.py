@@ -5,8 +5,9 @@ The control process asks (``{"id", "call"}``), the worker answers (``{"id", "res
 
 import asyncio
 import contextlib
+import inspect
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import orjson
@@ -22,7 +23,10 @@ class ChannelClosedError(Exception):
 
 
 class Channel:
-    """One end. ``handle`` answers calls and takes events; it runs on the loop and must return at once."""
+    """One end. ``handle`` answers calls and takes events; it runs on the loop and must return at once.
+
+    An answer that takes a while is a coroutine; it is awaited beside, and sent when it is there.
+    """
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handle: Callable[[dict[str, Any]], Any]
@@ -81,9 +85,16 @@ class Channel:
             if future is not None and not future.done():
                 future.set_result(message["result"])
         elif "call" in message:
-            self._send({"id": message["id"], "result": self._handle(message)})
+            result = self._handle(message)
+            if inspect.iscoroutine(result):
+                tasks.spawn(self._send_later(message["id"], result), "channel-answer")
+            else:
+                self._send({"id": message["id"], "result": result})
         else:
             self._handle(message)
+
+    async def _send_later(self, number: int, result: Coroutine[Any, Any, Any]) -> None:
+        self._send({"id": number, "result": await result})
 
 
 async def open_channel(sock: socket.socket, handle: Callable[[dict[str, Any]], Any]) -> Channel:

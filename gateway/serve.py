@@ -15,15 +15,20 @@ from redis.exceptions import RedisError
 
 from gateway import tasks
 from gateway.control.app import Context, build
+from gateway.control.drills import Drills
+from gateway.control.local_holds import LocalHolds
 from gateway.control.problems import Conflict
+from gateway.control.remembered import Operators
 from gateway.control.scheduler import Scheduler
 from gateway.embedded import EmbeddedRedis
 from gateway.enforcement import scripts
 from gateway.enforcement.connection import FEED_BLOCK_MS, connect
+from gateway.enforcement.keyring import Following, has_signer, read_signer
 from gateway.enforcement.keys import Keys
+from gateway.enforcement.local import UnreadableError
 from gateway.enforcement.receipts import Receipts
 from gateway.enforcement.requirements import Finding, inspect
-from gateway.enforcement.signing import ForgedError, load_signer
+from gateway.enforcement.signing import ForgedError
 from gateway.enforcement.store import NotInitialisedError, Store
 from gateway.observability.metrics import Counters, Sample, expose
 from gateway.observability.traffic import BUCKET_SECONDS, bucket, recent
@@ -62,7 +67,7 @@ class ControlProcess:
     """Everything that is not the data plane."""
 
     def __init__(self, settings: Settings) -> None:
-        if not settings.signing_key.exists():
+        if not has_signer(settings):
             raise StartError(f"there is no signing key {settings.signing_key}: run `portcullis init` first")
         self._counters = Counters()
         self._tls = _checked(settings, self._counters)  # what is missing stops the start here, not in every worker
@@ -70,14 +75,26 @@ class ControlProcess:
         self._redis = EmbeddedRedis(settings.state_dir) if settings.redis.url == "embedded" else None
         self._commands = connect(settings)
         self._feed = connect(settings, timeout=FEED_BLOCK_MS / 1000 + 2)
-        self.store = Store(self._commands, Keys(settings.redis.prefix), load_signer(settings.signing_key))
+        self.store = Store(
+            self._commands,
+            Keys(settings.redis.prefix),
+            read_signer(settings),
+            replicas_ack=settings.redis.replicas_ack,
+        )
         self._receipts = Receipts(self.store, self._feed)
         try:
             self._supervisor = Supervisor(taken(settings), self._bury)
         except (OSError, PortTakenError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             raise StartError(f"proxy.listen {settings.proxy.listen}: {why}") from None
-        self._last_offline: list[Sample] = []
+        try:
+            self._local = LocalHolds(self.store, self._receipts, settings.state_dir, self._supervisor.hold)
+        except UnreadableError as error:
+            raise StartError(str(error)) from None
+        self._operators = Operators(self.store, settings.state_dir)
+        self._drills = Drills(
+            lambda: self._settings, self.store, self._receipts, self._counters, lambda: self._supervisor.listen
+        )
         self._background: list[asyncio.Task[Any]] = []
         self._burials: set[asyncio.Task[Any]] = set()
         self._terminal = _terminal()
@@ -106,12 +123,16 @@ class ControlProcess:
         await self._inspect_redis()
         self._receipts.start()
         self._background.append(tasks.spawn(Scheduler(self.store, self._receipts).run(), "scheduler"))
+        self._background.append(tasks.spawn(self._operators.run(), "operators"))
+        self._background.append(tasks.spawn(Following.of(self.store.signer, self._settings).run(), "keys"))
+        self._background.append(tasks.spawn(self._local.run(), "local-holds"))
         if self._tls is not None:
             self._background.append(tasks.spawn(keep_current([self._tls]), "certificates"))
         admin = await self._serve_admin(runner)
         self._supervisor.start()
         self._served = True
         await self._until_ready(admin)
+        self._background.append(tasks.spawn(self._drills.run(), "drills"))
         if started is not None and not self._stop.is_set():
             started(Running(self._supervisor.listen, admin, self._supervisor, self.store, self._stop))
 
@@ -167,6 +188,9 @@ class ControlProcess:
             restart=self._restart,
             traffic=self._traffic,
             refusal=self._supervisor.refusal,
+            local=self._local,
+            operators=self._operators,
+            drills=self._drills,
         )
         return web.AppRunner(build(context), access_log=None, shutdown_timeout=1.0)
 
@@ -265,16 +289,18 @@ class ControlProcess:
         await self._supervisor.count()
         for basis, seconds in self._receipts.take_durations():
             self._counters.observe("portcullis_enforcement_seconds", (str(basis),), seconds)
-        return expose([*self._supervisor.samples(), self._counters.samples(), await self._offline()])
+        own = [self._counters.samples(), self._local.samples(), self._drills.samples(), await self._offline()]
+        return expose([*self._supervisor.samples(), *own])
 
     async def _offline(self) -> list[Sample]:
-        """What is off; while Redis is away, what was off last: a dashboard must not show everything on."""
-        try:
-            offline = (await self.store.current()).snapshot.offline
-        except (RedisError, OSError, TimeoutError, NotInitialisedError, ForgedError):
-            return self._last_offline
-        self._last_offline = [("portcullis_models_offline", (model,), 1) for model in offline]
-        return self._last_offline
+        """What is off, here too; while Redis is away, what was off last: a dashboard must not show everything on."""
+        known = self.store.last
+        with contextlib.suppress(RedisError, OSError, TimeoutError, NotInitialisedError, ForgedError):
+            known = await self.store.current()
+        if known is None:
+            return []
+        here = {model for local in self._local.standing for model in known.snapshot.covered(local.hold.models)}
+        return [("portcullis_models_offline", (model,), 1) for model in sorted({*known.snapshot.offline, *here})]
 
 
 def _terminal() -> bool:

@@ -191,6 +191,12 @@ class Redis(Section):
         default=None, description="Who signs the servers' certificates; default: the system's."
     )
     prefix: str = Field(default="{pc}", pattern=r"^\{[A-Za-z0-9_-]{1,32}\}$", description="One per gateway.")
+    replicas_ack: int = Field(
+        default=0,
+        ge=0,
+        le=16,
+        description="Redis replicas that must have a commit before it counts as enforced (WAIT).",
+    )
     strict: bool = Field(
         default=True, description="Whether a server that could forget a revision stops the start, or is only logged."
     )
@@ -368,10 +374,52 @@ def _secret(name: str, plain: SecretStr | None, variable: str | None, file: Path
 
 
 class Signing(Section):
-    """The control plane's key, and the public keys that workers trust."""
+    """The control plane's key, and the public keys that are trusted. Changed files are taken up while running."""
 
     key_file: Path | None = Field(default=None, description="Private key (PEM); default: signing.key in state_dir.")
-    public_key_files: tuple[Path, ...] = Field(default=(), description="Default: signing.pub in state_dir.")
+    key_env: str | None = Field(default=None, description="The environment variable that holds it instead of a file.")
+    public_key_files: tuple[Path, ...] = Field(
+        default=(), description="PEM, one key or several in each; default: signing.pub beside the private key."
+    )
+    public_keys_env: str | None = Field(default=None, description="The environment variable that holds them instead.")
+
+    @model_validator(mode="after")
+    def _workers_have_public_keys(self) -> Self:
+        if self.key_env is not None and not (self.public_key_files or self.public_keys_env):
+            raise ValueError("key_env: needs public_key_files or public_keys_env, for workers do not get the key")
+        return self
+
+
+class Drill(Section):
+    """A canary model that goes off and on, end to end: so that the switch was used before it is needed.
+
+    It needs a model that nobody else uses, at a provider of its own, whose streams last until they are cut (the
+    simulator's do), and the gateway key of a caller who may use it.
+    """
+
+    model: str | None = Field(default=None, description="The canary's id in the catalog.")
+    every: float = Field(default=0.0, ge=0, description="Seconds between drills, on one of all machines; 0: by hand.")
+    key: SecretStr | None = Field(default=None, description="A gateway key that may use the canary.")
+    key_env: str | None = Field(default=None, description="The environment variable that holds it.")
+    key_file: Path | None = Field(default=None, description="The file that holds it.")
+    url: str | None = Field(
+        default=None, pattern=r"^https?://[^\s/?#@]+$", description="Where to ask instead of this machine's listener."
+    )
+    patience: Positive = Field(default=60.0, description="Seconds that each step may take.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.every and self.model is None:
+            raise ValueError("every: needs drill.model")
+        return self
+
+    def caller_key(self) -> str | None:
+        """The key to ask with.
+
+        Raises:
+            SettingsError: it is to be read from a place that has none.
+        """
+        return _secret("key", self.key, self.key_env, self.key_file)
 
 
 class Log(Section):
@@ -430,6 +478,7 @@ class Settings(BaseSettings):
     redis: Redis = Redis()
     signing: Signing = Signing()
     log: Log = Log()
+    drill: Drill = Drill()
     providers: dict[Name, Provider] = Field(default_factory=dict)
     issuers: dict[Name, Issuer] = Field(default_factory=dict)
 

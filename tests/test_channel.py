@@ -44,6 +44,21 @@ async def test_answers_find_their_questions(pair):
     assert pair.control._waiting == {}
 
 
+async def test_an_answer_may_take_a_while_and_holds_up_no_other(pair):
+    let_go = asyncio.Event()
+
+    async def slow() -> str:
+        await let_go.wait()
+        return "slow"
+
+    pair.answer = lambda message: slow() if message["call"] == "slow" else "quick"
+    first = tasks.spawn(pair.control.ask("slow"), "first", awaited=True)
+    assert await pair.control.ask("other") == "quick"
+    assert not first.done()
+    let_go.set()
+    assert await first == "slow"
+
+
 async def test_events_need_no_answer(pair, until):
     pair.worker.tell("member", member="a:1")
     pair.worker.tell("listening")

@@ -10,6 +10,7 @@ import typer
 from gateway import __version__
 from gateway.cli import asking, changes, models, nouns, people, proof, restrict
 from gateway.cli.exits import MEANINGS
+from gateway.cli.session import Config
 
 SUMMARY = """A gate in front of model APIs, with an off switch that proves itself.
 
@@ -41,8 +42,6 @@ nouns.add_to(app)
 asking.add_to(app)
 people.add_to(app)
 proof.add_to(app)
-
-Config = Annotated[Path | None, typer.Option(help="The settings file; by default config/portcullis.toml if there.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -83,9 +82,9 @@ def init(
     if_needed: Annotated[bool, typer.Option("--if-needed", help="Exit 0 where there is a policy already.")] = False,
 ) -> None:
     """Write the first policy, and show the first operator's token once. After a loss of Redis: restore the last."""
-    from gateway.cli import serve as starting  # noqa: PLC0415 - it imports the whole gateway
+    from gateway.cli import machine  # noqa: PLC0415 - it imports the whole gateway
 
-    starting.init(config, seeds, operator, contact, information, if_needed=if_needed)
+    machine.init(config, seeds, operator, contact, information, if_needed=if_needed)
 
 
 @app.command()
@@ -94,9 +93,45 @@ def appoint(
     config: Config = None,
 ) -> None:
     """Make an approver who counts as nobody else, with the machine's signing key: where one was lost."""
-    from gateway.cli import serve as starting  # noqa: PLC0415 - it imports the whole gateway
+    from gateway.cli import machine  # noqa: PLC0415 - it imports the whole gateway
 
-    starting.appoint(config, operator)
+    machine.appoint(config, operator)
+
+
+signing = typer.Typer(help="The keys that sign the policy.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(signing, name="signing")
+
+
+@signing.command("list")
+def signing_list(config: Config = None) -> None:
+    """The keys that are trusted, and which of them signs."""
+    from gateway.cli import machine  # noqa: PLC0415 - it imports the whole gateway
+
+    machine.signing_list(config)
+
+
+@signing.command("prepare")
+def signing_prepare(config: Config = None) -> None:
+    """Make the next key, and trust it; nothing is signed with it yet. What serves follows within seconds."""
+    from gateway.cli import machine  # noqa: PLC0415 - it imports the whole gateway
+
+    machine.signing_prepare(config)
+
+
+@signing.command("activate")
+def signing_activate(config: Config = None) -> None:
+    """Sign with the next key from here on. The old private key is gone then; its public half is trusted on."""
+    from gateway.cli import machine  # noqa: PLC0415 - it imports the whole gateway
+
+    machine.signing_activate(config)
+
+
+@signing.command("retire")
+def signing_retire(kid: Annotated[str, typer.Argument(metavar="KEY")], config: Config = None) -> None:
+    """Sign anew what an old key has signed, and trust it no longer."""
+    from gateway.cli import machine  # noqa: PLC0415 - it imports the whole gateway
+
+    machine.signing_retire(config, kid)
 
 
 def run() -> NoReturn:

@@ -14,6 +14,7 @@ class Exit(IntEnum):
     NOT_ALLOWED = 5
     STILL_OFF = 6
     AWAITING_APPROVAL = 7
+    THIS_MACHINE_ONLY = 8
 
 
 MEANINGS: dict[Exit, str] = {
@@ -25,6 +26,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.NOT_ALLOWED: "no token, an unknown one, or a role that is too low",
     Exit.STILL_OFF: "a model is still offline: another hold stands on it",
     Exit.AWAITING_APPROVAL: "nothing has changed: it opens what an order closed, and waits for an approver",
+    Exit.THIS_MACHINE_ONLY: "Redis cannot be reached: done on this machine's workers only, for the time being",
 }
 
 

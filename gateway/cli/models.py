@@ -87,6 +87,11 @@ def _holds(answer: dict[str, Any]) -> None:
         for hold in answer["holds"]
     ]
     show.table(("HOLD", "MODELS", "SINCE", "BY", "ORDER", "NOTE"), rows)
+    here = [hold["id"] for hold in answer["holds"] if show.is_local(hold)]
+    if here:
+        print(f"ON THIS MACHINE ONLY, until Redis has them: {show.clean(', '.join(here))}")
+    if answer.get("redis"):
+        print(f"Redis is {show.clean(answer['redis'])}: this is what was known last", file=sys.stderr)
 
 
 # ------------------------------------------------------------------------------------------------ off

@@ -1,4 +1,4 @@
-"""The commands that start something: ``init``, ``serve``, ``demo``; and ``appoint``, which needs the machine, too."""
+"""The commands that start something: ``serve`` and ``demo``."""
 
 import asyncio
 import contextlib
@@ -7,41 +7,25 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import uvloop
-from pydantic import ValidationError
-from redis.exceptions import RedisError
 
-from gateway.control.bootstrap import appoint as appointed
-from gateway.control.bootstrap import initial, new_approver, restore
+from gateway.cli.machine import SEEDS, begin, explained
 from gateway.control.data import data_dir
-from gateway.control.pseudonyms import pseudonym
-from gateway.control.seeds import SeedError, Seeds
 from gateway.control.seeds import load as load_seeds
-from gateway.embedded import EmbeddedRedis, NoServerError
-from gateway.enforcement.connection import connect
-from gateway.enforcement.entry import Entry
-from gateway.enforcement.keys import Keys
-from gateway.enforcement.memory import recall
-from gateway.enforcement.signing import ForgedError, create_key, load_signer
-from gateway.enforcement.store import AlreadyInitialisedError, ConflictError, NotInitialisedError, Store
+from gateway.enforcement.store import AlreadyInitialisedError
 from gateway.observability import logs
 from gateway.serve import ControlProcess, Running, StartError, state_dir
-from gateway.settings import Settings, SettingsError, load
+from gateway.settings import Settings, load
 
 SIMULATOR = "127.0.0.1:8082"
-SEEDS = ("catalog.toml", "groups.toml", "terms.toml")
-"""What a policy starts from, where nobody says otherwise."""
-
-_FAILURES = (SettingsError, StartError, SeedError, NoServerError, AlreadyInitialisedError)
 
 
 def serve(config: Path | None = None) -> None:
     """Run the gateway until SIGTERM."""
     logs.configure()
-    with _explained():
+    with explained():
         settings = load(config)
         state_dir(settings)
         uvloop.run(_serve(settings))
@@ -51,101 +35,13 @@ async def _serve(settings: Settings) -> None:
     await ControlProcess(settings).run()
 
 
-def init(
-    config: Path | None,
-    seeds: Path | None,
-    operator: str,
-    contact: str | None = None,
-    information: str | None = None,
-    *,
-    if_needed: bool = False,
-) -> None:
-    """Write the first policy, or after a loss the remembered one; make the signing key and the first operator."""
-    with _explained():
-        settings = load(config)
-        state_dir(settings)
-        files = sorted(seeds.glob("*.toml")) if seeds is not None else [data_dir("seeds") / name for name in SEEDS]
-        if not files:
-            raise StartError(f"there is no *.toml in {seeds}")
-        given = {"contact": contact, "information": information}
-        loaded = load_seeds(*files).model_copy(update={name: text for name, text in given.items() if text is not None})
-        try:
-            entry, token = uvloop.run(_init(settings, loaded, operator))
-        except AlreadyInitialisedError:
-            if not if_needed:
-                raise
-            print("there is a policy already")
-            return
-        print(f"{entry.action}: revision {entry.rev}, epoch {entry.epoch}, gateway {settings.gateway}")
-        if token is not None:
-            print(f"operator {operator} (approver), token shown once:\n{token}")
-
-
-async def _init(settings: Settings, seeds: Seeds, operator: str | None) -> tuple[Entry, str | None]:
-    """Write revision 1, or the remembered policy one above it. Without an operator in the seeds, one is made."""
-    redis = EmbeddedRedis(settings.state_dir) if settings.redis.url == "embedded" else None
-    if redis is not None:
-        await redis.start()
-    client = connect(settings)
-    token = None
-    operators = dict(seeds.operators)
-    if not operators and operator is not None:
-        operators[operator], token = new_approver()
-    try:
-        if await client.exists(Keys(settings.redis.prefix).cur):
-            raise AlreadyInitialisedError
-        known = settings.signing_key.exists()
-        signer = load_signer(settings.signing_key) if known else create_key(settings.signing_key)
-        store = Store(client, Keys(settings.redis.prefix), signer)
-        remembered = recall(settings.state_dir, signer)
-        parts = (operators, seeds.callers)
-        if remembered is None:
-            document = seeds.document(settings.gateway)
-            entry = await initial(store, document, *parts, pseudonym=lambda c: pseudonym(settings, c))
-        else:
-            entry = await restore(store, remembered, *parts, pseudonym=lambda c: pseudonym(settings, c))
-    finally:
-        await client.aclose()
-        if redis is not None and redis.started:
-            await redis.stop()
-    return entry, token
-
-
-def appoint(config: Path | None, operator: str) -> None:
-    """Make somebody an approver who counts as nobody else, and show the token once."""
-    with _explained():
-        settings = load(config)
-        if not settings.signing_key.exists():
-            raise StartError(f"there is no {settings.signing_key}: this is done on the machine that has it")
-        token = uvloop.run(_appoint(settings, operator))
-        print(f"operator {operator} (approver), token shown once:\n{token}")
-
-
-async def _appoint(settings: Settings, operator: str) -> str:
-    redis = EmbeddedRedis(settings.state_dir) if settings.redis.url == "embedded" else None
-    if redis is not None:
-        await redis.start()
-    client = connect(settings)
-    try:
-        store = Store(client, Keys(settings.redis.prefix), load_signer(settings.signing_key))
-        return await appointed(store, operator)
-    except (NotInitialisedError, ForgedError, ConflictError) as error:
-        raise StartError(f"nobody was appointed: {type(error).__name__} {error}".rstrip()) from None
-    except ValidationError:
-        raise StartError(f"nobody was appointed: {operator!r} is no id (letters, digits and . _ : -)") from None
-    finally:
-        await client.aclose()
-        if redis is not None and redis.started:
-            await redis.stop()
-
-
 # ---------------------------------------------------------------------- demo
 
 
 def demo(simulator: str = SIMULATOR) -> None:
     """Run everything on this machine: gateway, a private Redis, a fake provider, seeds. Ctrl-C ends it."""
     logs.configure()
-    with _explained():
+    with explained():
         own = "PORTCULLIS_STATE_DIR" not in os.environ
         os.environ.setdefault("PORTCULLIS_STATE_DIR", tempfile.mkdtemp(prefix="portcullis-demo-"))
         directory = Path(os.environ["PORTCULLIS_STATE_DIR"])
@@ -170,7 +66,7 @@ async def _demo(simulator: str) -> None:
         settings = load(config)
         seeds = data_dir("seeds")
         with contextlib.suppress(AlreadyInitialisedError):
-            await _init(settings, load_seeds(*(seeds / name for name in (*SEEDS, "demo.toml"))), None)
+            await begin(settings, load_seeds(*(seeds / name for name in (*SEEDS, "demo.toml"))), None)
         await ControlProcess(settings).run(lambda running: _say_hello(running, address, settings))
     finally:
         if fake.returncode is None:
@@ -267,17 +163,3 @@ def _say_hello(running: Running, simulator: str, settings: Settings) -> None:
 def _short(path: Path) -> Path:
     """Relative to here where it is below."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Turn what can go wrong at a start into a message and exit code 2 (settings) or 1."""
-    try:
-        yield
-    except AlreadyInitialisedError:
-        sys.exit("There is a policy in this Redis already; init never overwrites one.")
-    except _FAILURES as error:
-        print(f"portcullis: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, SettingsError) else 1)
-    except (RedisError, OSError) as error:
-        sys.exit(f"portcullis: {type(error).__name__}: {error}")

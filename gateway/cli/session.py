@@ -6,6 +6,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
@@ -17,6 +18,7 @@ from gateway.cli.target import find
 
 Json = Annotated[bool, typer.Option("--json", help="Print the gateway's answer as it is.")]
 Profile = Annotated[str | None, typer.Option(help="The gateway and token of ~/.config/portcullis/config.toml.")]
+Config = Annotated[Path | None, typer.Option(help="The settings file; by default config/portcullis.toml if there.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; say who would gain and who would lose.")]
 Wait = Annotated[float, typer.Option(min=0, max=120, help="Seconds to wait until it is proven.")]
 
@@ -27,8 +29,18 @@ class Session:
     """Talks to the gateway and to whoever called the command."""
 
     def __init__(self, profile: str | None, *, as_json: bool) -> None:
-        self.client = Client(find(profile))
+        self._profile = profile
         self.as_json = as_json
+
+    @functools.cached_property
+    def client(self) -> Client:
+        """The gateway's, made when it is first asked."""
+        return Client(find(self._profile))
+
+    def close(self) -> None:
+        """Hang up, if there is a connection."""
+        if "client" in self.__dict__:
+            self.client.close()
 
     def show(self, reply: Reply, people: Callable[[Any], None]) -> Exit:
         """Print what was read: raw, or for people."""
@@ -55,6 +67,10 @@ class Session:
             return self._raw_or_problem(reply)
         if show.is_waiting(reply.body):
             show.waiting(reply.body)
+            return code_of(reply)
+        if show.is_local(reply.body):
+            show.local(headline, reply.body, *tail)
+            show.still_off(reply.body)
             return code_of(reply)
         print(show.receipt_line(headline, reply.body, *tail))
         more(reply.body)
@@ -89,6 +105,8 @@ def code_of(reply: Reply) -> Exit:
         return Exit.STILL_OFF
     if not reply.ok:
         return Exit.REFUSED
+    if show.is_local(body):
+        return Exit.THIS_MACHINE_ONLY
     return Exit.DONE if body.get("enforced", True) or "basis" not in body else Exit.NOT_ENFORCED
 
 
@@ -104,7 +122,7 @@ def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Callable[
             as_json, profile = bool(kwargs.pop("json")), kwargs.pop("profile")
             try:
                 session = Session(profile if isinstance(profile, str) else None, as_json=as_json)
-                with contextlib.closing(session.client):
+                with contextlib.closing(session):
                     code = function(session, *args, **kwargs)
             except Failure as failure:
                 print(f"portcullis: {failure}", file=sys.stderr)

@@ -41,6 +41,8 @@ def enforcement(receipt: dict[str, Any]) -> str:
     """Whether a receipt proves it, and how."""
     replicas = receipt["replicas"]
     took = f"after {_milliseconds(receipt['elapsed_ms'])}"
+    if receipt.get("durable") is False:
+        return f"NOT ENFORCED {took}: too few of Redis' replicas have it, and a failover could forget it"
     match receipt["basis"]:
         case "all_acked":
             gone = sum(member["state"] == "left" for member in replicas["list"])
@@ -55,6 +57,39 @@ def enforcement(receipt: dict[str, Any]) -> str:
             acked = sum(member["state"] in ("acked", "left") for member in replicas["list"])
             where = f"{acked} of {counted(replicas['expected'], 'replica')}"
             return f"NOT YET ENFORCED: {where} {took} (see: portcullis receipt {receipt['revision']})"
+
+
+def nacks(replicas: Iterable[dict[str, Any]]) -> None:
+    """Say which replicas do not understand the policy whole; what they do not, they deny."""
+    for replica in replicas:
+        if replica.get("nack"):
+            parts, rev = ", ".join(replica["nack"]["parts"]), replica["nack"]["revision"]
+            print(clean(f"{replica['id']} DENIES WHAT IT CANNOT READ of revision {rev}: {parts}"))
+
+
+def is_local(body: Any) -> bool:
+    """Whether an answer is about this machine alone, because Redis cannot be reached."""
+    return isinstance(body, dict) and body.get("scope") == "this machine"
+
+
+def local(headline: str, body: dict[str, Any], *tail: str) -> None:
+    """What was done on this machine alone, and what that means, in plain words."""
+    parts = [f"THIS MACHINE ONLY: {headline}"]
+    if "workers" in body:
+        held, expected = body["workers"]["holding"], body["workers"]["expected"]
+        where = f"on {held} of {counted(expected, 'worker')}"
+        parts.append(f"held {where}" if held == expected else f"HELD ONLY {where}")
+    if body.get("streams_cut"):
+        parts.append(f"{counted(body['streams_cut'], 'stream')} cut")
+    print(DOT.join([*parts, *tail]))
+    if "detail" in body:
+        print(clean(body["detail"]), file=sys.stderr)
+    if body.get("kept") is False:
+        print("IT IS NOT ON DISK: a restart of this machine's gateway forgets it (see the log)", file=sys.stderr)
+    if body.get("may_come_back"):
+        print(
+            "it may have been committed just before Redis went away; then it stands when Redis is back", file=sys.stderr
+        )
 
 
 def still_off(body: Any) -> None:

@@ -1,10 +1,13 @@
 """Who may do what, as a table; and who a bearer token is of."""
 
+import asyncio
 from enum import StrEnum
 
 from aiohttp import web
+from redis.exceptions import RedisError
 
 from gateway.control.problems import Forbidden, Unauthenticated
+from gateway.control.remembered import Operators
 from gateway.enforcement.store import Store
 from gateway.identity.keys import MAX_CREDENTIAL
 from gateway.identity.records import OperatorRecord, Role
@@ -49,17 +52,51 @@ def demand(operator: OperatorRecord, access: Access, what: str) -> None:
         raise Forbidden(f"{what} needs the role {_either(access)}. {operator.id} has {_listed(operator.roles)}.")
 
 
+REMEMBER_AFTER = 1.0
+"""Seconds that Redis may take to say whose token it is, where it will do to remember whose it was."""
+
+
 async def authenticate(request: web.Request, store: Store) -> OperatorRecord:
     """The operator whose token the request bears (RFC 6750).
 
     Raises:
         Unauthenticated: there is none, or nobody has it.
     """
+    return _known(await _operator(_bearer(request), store))
+
+
+async def authenticate_or_remember(
+    request: web.Request, store: Store, operators: Operators
+) -> tuple[OperatorRecord, bool]:
+    """The same, by what is remembered while Redis cannot be reached, or has lost everything; and whether it is by that.
+
+    Raises:
+        Unauthenticated: there is none, or nobody has it.
+    """
+    token = _bearer(request)
+    try:
+        async with asyncio.timeout(REMEMBER_AFTER):
+            operator = await _operator(token, store)
+            if operator is not None or await store.redis.exists(store.keys.cur):
+                return _known(operator), False
+    except (RedisError, OSError, TimeoutError):
+        pass
+    return _known(operators.by_token(token)), True
+
+
+async def _operator(token: str, store: Store) -> OperatorRecord | None:
+    return await store.operator_by_token(token) if len(token) <= MAX_CREDENTIAL else None
+
+
+def _bearer(request: web.Request) -> str:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("Send the header Authorization: Bearer <token>.")
-    operator = await store.operator_by_token(token) if len(token) <= MAX_CREDENTIAL else None
+    return token
+
+
+def _known(operator: OperatorRecord | None) -> OperatorRecord:
     if operator is None:
         raise Unauthenticated("Nobody has this token; an approver can give you a new one.")
     return operator

@@ -8,7 +8,6 @@ from pydantic import SecretStr
 from gateway.control.operators import TOKEN_PREFIX
 from gateway.control.seeds import CallerSeed, OperatorSeed, SeedError
 from gateway.enforcement.entry import Entry
-from gateway.enforcement.memory import Remembered
 from gateway.enforcement.store import Edit, Store
 from gateway.identity.keys import fingerprint, new_key
 from gateway.identity.records import Attributes, CallerRecord, Key, OperatorRecord, Role
@@ -34,7 +33,7 @@ async def initial(
     """
     if not any(Role.APPROVER in operator.roles for operator in operators.values()):
         raise SeedError("at least one operator must be an approver")
-    return await store.init(document, _people(store, operators, callers, pseudonym), actor=actor)
+    return await store.init(document, people(store, operators, callers, pseudonym), actor=actor)
 
 
 def new_approver() -> tuple[OperatorSeed, str]:
@@ -83,26 +82,7 @@ def _caller(caller_id: str, seed: CallerSeed, pseudonym: str) -> CallerRecord:
     )
 
 
-async def restore(
-    store: Store,
-    remembered: Remembered,
-    operators: Mapping[str, OperatorSeed],
-    callers: Mapping[str, CallerSeed],
-    *,
-    pseudonym: Callable[[str], str],
-) -> Entry:
-    """Put a remembered policy back into an empty Redis: a new epoch, one revision above it, nothing reopened.
-
-    Raises:
-        AlreadyInitialisedError: there is a policy.
-    """
-    edit = _people(store, operators, callers, pseudonym)
-    return await store.init(
-        remembered.document, edit, actor="init", restored=remembered.entry.position, action="restore"
-    )
-
-
-def _people(
+def people(
     store: Store,
     operators: Mapping[str, OperatorSeed],
     callers: Mapping[str, CallerSeed],

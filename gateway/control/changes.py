@@ -25,7 +25,7 @@ from gateway.control.idempotency import Operation, begin, remember
 from gateway.control.ids import derive
 from gateway.control.problems import Conflict, Overtaken, PreconditionFailed, Unchanged
 from gateway.control.routing import Call, answer
-from gateway.enforcement.store import Committed, ConflictError, Current, Edit
+from gateway.enforcement.store import Committed, ConflictError, Current, Edit, LostError
 from gateway.policy.document import Document
 
 ATTEMPTS = 50
@@ -211,9 +211,19 @@ def _stamped(change: Change, revision: int) -> Document | None:
 async def _known(call: Call[Any], operation: Operation) -> Committed:
     """The revision that an operation made before: the script answers from its memory and writes nothing."""
     store = call.context.store
-    return await store.commit(
-        await store.current(), None, actor=call.by.id, action="repeat", subject=call.request.path, op_id=operation.id
-    )
+    try:
+        return await store.commit(
+            await store.current(),
+            None,
+            actor=call.by.id,
+            action="repeat",
+            subject=call.request.path,
+            op_id=operation.id,
+        )
+    except LostError:
+        raise Overtaken(
+            "This was done before, and Redis has lost it since. Look at the policy, then use a new Idempotency-Key."
+        ) from None
 
 
 # ------------------------------------------------------------------------------------------------ prove, answer

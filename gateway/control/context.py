@@ -4,6 +4,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.control.drills import Drills
+from gateway.control.local_holds import LocalHolds
+from gateway.control.remembered import Operators
 from gateway.enforcement.receipts import Receipts
 from gateway.enforcement.store import Store
 from gateway.settings import Settings
@@ -16,7 +19,9 @@ class Context:
     ``metrics`` gives the text exposition; ``ready`` says whether this gateway could serve. ``traffic``: how often each
     (caller, model) was permitted lately, for previews; ``None`` where nobody counts. ``refusal``: what this machine's
     workers remember of a refused request. ``workers``: how many are in which state. ``restart`` replaces them one after
-    the other, gives how many, and raises ``Conflict`` where that can't be.
+    the other, gives how many, and raises ``Conflict`` where that can't be. ``local`` and ``operators``: what stands on
+    this machine, and who may close something here, while Redis cannot be reached; ``None`` where nobody keeps that.
+    ``drills`` runs the canary's.
     """
 
     settings: Settings
@@ -28,3 +33,6 @@ class Context:
     refusal: Callable[[str], Awaitable[dict[str, Any] | None]] | None = None
     workers: Callable[[], Mapping[str, int]] | None = None
     restart: Callable[[], Coroutine[Any, Any, int]] | None = None
+    local: LocalHolds | None = None
+    operators: Operators | None = None
+    drills: Drills | None = None

@@ -1,6 +1,7 @@
 """What is proven: replicas, receipts, and the policy they are about."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import structlog
@@ -9,8 +10,10 @@ from aiohttp import web
 from gateway import tasks
 from gateway.control.access import Access
 from gateway.control.conditions import etag
+from gateway.control.drills import Drills
 from gateway.control.problems import NotFound
 from gateway.control.routing import DEFAULT_WAIT, MAX_WAIT, WAIT, Call, Empty, Parameter, Route, answer
+from gateway.enforcement.replica import read_nack
 
 _log = structlog.get_logger("portcullis.control")
 
@@ -19,7 +22,9 @@ def view(member: str, said: dict[str, Any]) -> dict[str, Any]:
     """A replica, as it last spoke; one that was never heard of but left has no more than its name."""
     name, _, incarnation = member.partition(":")
     told = {field: said.get(field) for field in ("rev", "swept", "draining", "streams_cut", "host", "version")}
-    return {"id": name, "incarnation": incarnation, "state": "left" if said.get("left") else "live", **told}
+    nack = read_nack(said.get("nack", ""))
+    more = {"nack": nack} if nack else {}
+    return {"id": name, "incarnation": incarnation, "state": "left" if said.get("left") else "live", **told, **more}
 
 
 async def replicas(call: Call[Empty]) -> web.Response:
@@ -75,7 +80,57 @@ async def policy(call: Call[Empty]) -> web.Response:
     )
 
 
+# ------------------------------------------------------------------------------------------------ drills
+
+
+def _drills(call: Call[Empty]) -> Drills:
+    if call.context.drills is None:
+        raise NotFound("There is no data plane here to drill.")
+    return call.context.drills
+
+
+async def drills(call: Call[Empty]) -> web.Response:
+    """The last drills of all machines, newest first."""
+    setting = call.context.settings.drill
+    return answer({"model": setting.model, "every": setting.every, "drills": await _drills(call).listing()})
+
+
+async def drill(call: Call[Empty]) -> web.Response:
+    """One drill, as far as it has come."""
+    found = await _drills(call).get(call.id)
+    if found is None:
+        raise NotFound(f"There is no drill {call.id!r}. GET /api/v1/drills lists the last ones.")
+    return answer(found)
+
+
+async def begin_drill(call: Call[Empty]) -> web.Response:
+    """Take the canary off and on, end to end."""
+    begun = await _drills(call).start(call.by.id)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(begun.done.wait(), call.query["wait"])
+    place = f"/api/v1/drills/{begun.id}"
+    return answer(begun.view(), 200 if begun.done.is_set() else 202, Location=place)
+
+
+DRILL_WAIT = Parameter(
+    name="wait",
+    summary="Seconds to wait until it has ended; 202 if it has not by then.",
+    schema={"type": "number", "minimum": 0, "maximum": MAX_WAIT, "default": DEFAULT_WAIT},
+    parse=WAIT.parse,
+    default=DEFAULT_WAIT,
+)
+
 ROUTES = (
+    Route("GET", "/api/v1/drills", Access.READ, drills, "The last drills, newest first"),
+    Route("GET", "/api/v1/drills/{id}", Access.READ, drill, "One drill, as far as it has come"),
+    Route(
+        "POST",
+        "/api/v1/drills",
+        Access.OPERATE,
+        begin_drill,
+        "Take the canary off and on, end to end, and measure it",
+        query=(DRILL_WAIT,),
+    ),
     Route("GET", "/api/v1/replicas", Access.READ, replicas, "Every replica, and what it enforces"),
     Route(
         "POST",

@@ -6,12 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
+from redis.exceptions import RedisError
 
+from gateway.control import holding
 from gateway.control.access import Access
 from gateway.control.catalog import holds_on, resolved
 from gateway.control.changes import Change, Compose, apply, of_edits
 from gateway.control.edits import Stamp, edit, edited
-from gateway.control.idempotency import Operation
+from gateway.control.idempotency import Operation, identified
 from gateway.control.ids import derive
 from gateway.control.problems import Conflict, Forbidden, NotFound
 from gateway.control.routing import Call, Empty, Parameter, Route, answer
@@ -30,13 +32,23 @@ Patterns = Callable[[Document], tuple[str, ...]]
 
 
 async def place(call: Call[Any], body: HoldBody, patterns: Patterns) -> web.Response:
-    """Put a hold on models; it insists until it is committed."""
+    """Put a hold on models; it insists until it is committed. While Redis is away it stands on this machine at once."""
     now = datetime.now(UTC)
+    composed: list[Operation] = []
 
     async def compose(base: Current, operation: Operation) -> Change:
+        composed.append(operation)
         return _placed(base, operation, body, patterns(base.document), Stamp(call.by.id, now))
 
-    return await apply(call, compose, insist=True)
+    if not call.away:
+        try:
+            return await apply(call, compose, insist=True)
+        except (RedisError, OSError, TimeoutError):
+            if call.context.local is None:
+                raise
+    operation = composed[-1] if composed else identified(call)
+    named = patterns((await holding.policy(call)).document)
+    return await holding.place(call, operation, body, named, now, uncertain=bool(composed))
 
 
 def _placed(base: Current, operation: Operation, body: HoldBody, patterns: tuple[str, ...], stamp: Stamp) -> Change:
@@ -113,6 +125,7 @@ def existing(base: Current, hold_id: str) -> Hold:
 
 async def release(call: Call[Empty]) -> web.Response:
     """Release one hold; others on the same models stay."""
+    await holding.only_with_redis(call)
 
     async def compose(base: Current, _: Operation) -> Change:
         return await released(call, base, [call.id], "release", f"holds/{call.id}")
@@ -122,6 +135,9 @@ async def release(call: Call[Empty]) -> web.Response:
 
 async def undo(call: Call[Empty]) -> web.Response:
     """Take back one's own hold, soon after placing it, also under an order."""
+    if call.away:
+        return await holding.undo(call)
+    await holding.only_with_redis(call)
     return await apply(call, _undoing(call, datetime.now(UTC)))
 
 
@@ -177,17 +193,21 @@ def view(snapshot: Snapshot, hold_id: str) -> dict[str, Any]:
 
 async def listing(call: Call[Empty]) -> web.Response:
     """All holds, newest first; with ``?by=`` those of one operator."""
-    current = await call.context.store.current()
+    known = await holding.policy(call) if call.away else (await call.context.store.current()).snapshot
     maker = call.by.id if call.query["by"] == "me" else call.query["by"]
-    newest = sorted(current.document.holds.items(), key=lambda item: item[1].at, reverse=True)
-    shown = [view(current.snapshot, hold_id) for hold_id, hold in newest if maker in (None, hold.by)]
-    return answer({"revision": current.rev, "holds": shown})
+    newest = sorted(known.document.holds.items(), key=lambda item: item[1].at, reverse=True)
+    shown = [*holding.views(call, known), *(view(known, hold_id) for hold_id, _ in newest)]
+    away = {"redis": "unreachable"} if call.away else {}
+    mine = [hold for hold in shown if maker in (None, hold["by"])]
+    return answer({"revision": known.revision, **away, "holds": mine})
 
 
 BY = Parameter("by", "Only the holds of this operator; me: one's own.", {"type": "string"}, str)
 
 ROUTES = (
-    Route("GET", "/api/v1/holds", Access.READ, listing, "Every hold that stands, newest first", query=(BY,)),
+    Route(
+        "GET", "/api/v1/holds", Access.READ, listing, "Every hold that stands, newest first", query=(BY,), survives=True
+    ),
     Route(
         "POST",
         "/api/v1/offline",
@@ -196,6 +216,7 @@ ROUTES = (
         "Take models offline by names and patterns",
         body=OfflineBody,
         changes=True,
+        survives=True,
     ),
     Route(
         "POST",
@@ -204,6 +225,7 @@ ROUTES = (
         release,
         "Release a hold; what an order closed waits for a second person",
         changes=True,
+        survives=True,
     ),
     Route(
         "POST",
@@ -212,5 +234,6 @@ ROUTES = (
         undo,
         "Take back one's own hold, within minutes, also under an order",
         changes=True,
+        survives=True,
     ),
 )

@@ -44,23 +44,33 @@ async def begin(call: Call[Any]) -> Operation:
         Malformed: the key is empty, too long, or not visible ASCII.
         Reused: the key came with another body before.
     """
-    key = call.request.headers.get("Idempotency-Key")
-    if key is None or call.request.method != "POST":
-        return Operation(secrets.token_hex(16))
-    if not _KEY.fullmatch(key):
-        raise Malformed("An Idempotency-Key is 1 to 255 visible ASCII characters.")
-    store = call.context.store
-    scope = _digest(call.by.id, call.request.rel_url.raw_path, key)
-    body = sha256(call.raw).hexdigest()
-    operation_id = _digest(scope, body)
-    marker = store.keys.record("idempotency", scope)
+    operation = identified(call)
+    if operation.marker is None:
+        return operation
+    store, body, marker = call.context.store, operation.body, operation.marker
     kept = orjson.dumps({"body": body})
     await store.redis.set(marker, kept, nx=True, ex=REMEMBERED_SECONDS)
     memory = orjson.loads(await store.redis.get(marker) or kept)
     if memory["body"] != body:
         raise Reused("The same Idempotency-Key came with another body before. Use a new key for a new request.")
-    known = bool(await store.redis.hexists(store.keys.ops, operation_id))
-    return Operation(operation_id, body, marker, known, memory)
+    known = bool(await store.redis.hexists(store.keys.ops, operation.id))
+    return Operation(operation.id, body, marker, known, memory)
+
+
+def identified(call: Call[Any]) -> Operation:
+    """The operation that a call is, asking nobody whether it came before.
+
+    Raises:
+        Malformed: the key is empty, too long, or not visible ASCII.
+    """
+    key = call.request.headers.get("Idempotency-Key")
+    if key is None or call.request.method != "POST":
+        return Operation(secrets.token_hex(16))
+    if not _KEY.fullmatch(key):
+        raise Malformed("An Idempotency-Key is 1 to 255 visible ASCII characters.")
+    scope = _digest(call.by.id, call.request.rel_url.raw_path, key)
+    body = sha256(call.raw).hexdigest()
+    return Operation(_digest(scope, body), body, call.context.store.keys.record("idempotency", scope))
 
 
 async def remember(store: Store, operation: Operation, memory: dict[str, Any]) -> None:

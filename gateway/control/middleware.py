@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from gateway.control.problems import Misdirected, Problem, Protocol, Unavailable
 from gateway.enforcement.signing import ForgedError
-from gateway.enforcement.store import NotInitialisedError
+from gateway.enforcement.store import NewerError, NotInitialisedError
 
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "portcullis"}
 
@@ -43,7 +43,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 def _unavailable(error: Exception, method: str) -> Problem:
     match error:
         case NotInitialisedError():
-            return Unavailable("Redis holds no policy. Run portcullis init, or restore the last one.")
+            return Unavailable("Redis holds no policy. Run portcullis init, or portcullis policy restore after a loss.")
+        case NewerError():
+            return Unavailable("A newer gateway wrote the policy in force. This one cannot read it: upgrade it.")
         case ForgedError():
             return Unavailable(
                 "What Redis holds was not signed by this gateway. See the log and signing.public_key_files."

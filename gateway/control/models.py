@@ -4,7 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.control import holds
+from gateway.control import holding, holds
 from gateway.control.access import Access
 from gateway.control.catalog import holds_by_model, holds_on, meant
 from gateway.control.changes import Change, apply, of_edits
@@ -105,6 +105,7 @@ async def offline(call: Call[HoldBody]) -> web.Response:
 
 async def online(call: Call[OnlineBody]) -> web.Response:
     """Release the holds on exactly this model, or one hold that covers it."""
+    await holding.only_with_redis(call)
 
     async def compose(base: Current, _: Operation) -> Change:
         model_id = meant(base.document, call.id)
@@ -162,6 +163,7 @@ ROUTES = (
         "Take a model offline",
         body=HoldBody,
         changes=True,
+        survives=True,
     ),
     Route(
         "POST",
@@ -171,5 +173,6 @@ ROUTES = (
         "Release the holds on exactly this model",
         body=OnlineBody,
         changes=True,
+        survives=True,
     ),
 )

@@ -10,7 +10,7 @@ import orjson
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.control.access import Access, authenticate, demand
+from gateway.control.access import Access, authenticate, authenticate_or_remember, demand
 from gateway.control.context import Context
 from gateway.control.problems import Malformed, mistakes, sentence
 from gateway.identity.records import OperatorRecord
@@ -60,7 +60,10 @@ WAIT = Parameter(
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[B]):
-    """One call of a route: validated body, parsed query, and who calls (nobody, where the route is open)."""
+    """One call of a route: validated body, parsed query, and who calls (nobody, where the route is open).
+
+    ``away``: Redis could not be reached, and who calls is remembered.
+    """
 
     context: Context
     request: web.Request
@@ -68,6 +71,7 @@ class Call(Generic[B]):
     body: B
     raw: bytes
     query: Mapping[str, Any]
+    away: bool = False
 
     @property
     def by(self) -> OperatorRecord:
@@ -103,6 +107,7 @@ class Route:
     """A row of the route table; the application and ``/openapi.json`` are made from it.
 
     ``changes``: it makes a revision and answers with a receipt. ``conditional``: it needs If-Match or If-None-Match.
+    ``survives``: it has an answer of its own while Redis cannot be reached.
     """
 
     method: str
@@ -114,6 +119,7 @@ class Route:
     query: tuple[Parameter, ...] = ()
     changes: bool = False
     conditional: bool = False
+    survives: bool = False
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -124,16 +130,24 @@ class Route:
         """The route as aiohttp calls it: who, then what, then the handler."""
 
         async def handle(request: web.Request) -> web.Response:
-            operator = None
-            if self.access is not Access.OPEN:
-                operator = await authenticate(request, context.store)
-                demand(operator, self.access, f"{self.method} {self.path}")
+            operator, away = await self._caller(request, context)
             query = read_query(request, self.parameters)
             raw = await request.read() if self.method in ("POST", "PUT") else b""
             body = read_body(raw, self.body)
-            return await self.handler(Call(context, request, operator, body, raw, query))
+            return await self.handler(Call(context, request, operator, body, raw, query, away))
 
         return handle
+
+    async def _caller(self, request: web.Request, context: Context) -> tuple[OperatorRecord | None, bool]:
+        """Who calls, and whether that is remembered because Redis is away."""
+        if self.access is Access.OPEN:
+            return None, False
+        if self.survives and context.operators is not None:
+            operator, away = await authenticate_or_remember(request, context.store, context.operators)
+        else:
+            operator, away = await authenticate(request, context.store), False
+        demand(operator, self.access, f"{self.method} {self.path}")
+        return operator, away
 
 
 def read_query(request: web.Request, parameters: tuple[Parameter, ...]) -> dict[str, Any]:

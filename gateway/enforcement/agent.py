@@ -10,10 +10,9 @@ import contextlib
 import itertools
 import platform
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
@@ -21,43 +20,36 @@ from redis.exceptions import RedisError
 from gateway import tasks
 from gateway.enforcement import lease, scripts
 from gateway.enforcement.compiling import compiled, outlived
-from gateway.enforcement.connection import FEED_BLOCK_MS, Client
-from gateway.enforcement.entry import Entry, read_entry
+from gateway.enforcement.connection import Client
+from gateway.enforcement.entry import RESEAL, Entry, read_entry
+from gateway.enforcement.feed import Feed, NotInitialisedError
 from gateway.enforcement.keys import Keys
+from gateway.enforcement.local import merged
 from gateway.enforcement.memory import recall, remember
 from gateway.enforcement.records import Records
-from gateway.enforcement.replica import Fenced, Gap, Gone, Renewal, Replica, State, write_finishing
+from gateway.enforcement.replica import (
+    Fenced,
+    Gap,
+    Gone,
+    Regressed,
+    Renewal,
+    Replica,
+    State,
+    read_nack,
+    write_finishing,
+    write_nack,
+)
 from gateway.enforcement.signing import ForgedError, Verifier
+from gateway.enforcement.standing import Callers, Plane, Standing
 from gateway.errors import describe
 from gateway.identity.directory import UNKNOWN, Unknown
 from gateway.observability.metrics import Sample
 from gateway.policy.caller import Caller
+from gateway.policy.document import Document
 from gateway.policy.snapshot import Snapshot
 
-Callers = Iterable[str] | Literal["all"]
-_FEED_BATCH = 1000
-BOUNDARY_LOOK_SECONDS = 30.0
-"""How long at the most until the wall clock is looked at again: somebody may have set it."""
 
-
-class Plane(Protocol):
-    """What a replica does to the data plane it stands for."""
-
-    def affected(self, callers: Callers) -> list[str]:
-        """Keys in flight of the callers that a revision names."""
-
-    def apply(self, snapshot: Snapshot, callers: Callers, fresh: dict[str, Caller | Unknown]) -> None:
-        """Swap, evict, sweep, sever: in one go, without an await."""
-
-    def sever_overdue(self) -> None:
-        """Sever what the lease no longer covers."""
-
-
-class NotInitialisedError(Exception):
-    """There is no policy in Redis; ``portcullis init`` writes the first."""
-
-
-class Agent:
+class Agent(Standing):
     """Runs one replica. ``commands`` and ``feed`` are clients of their own, with timeouts of their own."""
 
     def __init__(
@@ -71,27 +63,24 @@ class Agent:
         version: str,
     ) -> None:
         remembered = recall(state_dir, verifier)
-        self.replica = Replica(secrets.token_hex(16), None if remembered is None else remembered.entry.position)
+        replica = Replica(secrets.token_hex(16), None if remembered is None else remembered.entry.position)
+        super().__init__(replica, state_dir, structlog.get_logger("portcullis.replica").bind(replica=name))
         self.name = name
         self.renew_failures = 0
         self.fenced_times = 0
+        self.regressions = 0
+        self.nacks = 0
         self.records = Records(commands, keys, verifier)
-        self._state_dir = state_dir
         self._verifier = verifier
         self._keys = keys
         self._commands = commands
-        self._feed = feed
+        self._feed = Feed(commands, feed, keys, verifier)
         self._version = version
-        self._plane: Plane | None = None
         self._doc = ""
-        self._snapshot: Snapshot | None = None
         self._applying = asyncio.Lock()
         self._tasks: list[asyncio.Task[Any]] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._boundary_timer: asyncio.TimerHandle | None = None
-        self._boundary: asyncio.Task[None] | None = None
         self._writer: asyncio.Task[Any] | None = None
-        self._log = structlog.get_logger("portcullis.replica").bind(replica=name)
         self._told = ""
         self._renew_script = commands.register_script(scripts.RENEW)
         self._leave_script = commands.register_script(scripts.LEAVE)
@@ -171,6 +160,7 @@ class Agent:
         if isinstance(error, Fenced):
             if self.replica.state is not State.FENCED:
                 self.fenced_times += 1
+                self.regressions += isinstance(error, Regressed)
                 self.replica.fence()
                 self._sever()
             self._tell("fenced", error)
@@ -190,22 +180,18 @@ class Agent:
     # ------------------------------------------------------------------ reading
 
     async def _read_feed(self) -> list[bytes]:
-        if self.replica.position is None:
-            return []
-        last = f"{self.replica.position.rev}-0"
-        answer = await self._feed.xread({self._keys.log: last}, count=_FEED_BATCH, block=FEED_BLOCK_MS)
-        return [fields.get(b"entry", b"") for _, entries in answer or () for _, fields in entries]
+        here = self.replica.position
+        return [] if here is None else await self._feed.news(here.rev)
 
     async def _catch_up(self) -> None:
         """Read on from where the replica stands, as a renewal's STALE asks for."""
         if self.replica.position is None:
             raise Gap
-        start = f"{self.replica.position.rev + 1}-0"
-        entries = await self._commands.xrange(self._keys.log, min=start, count=_FEED_BATCH)
-        if not entries or entries[0][0] != start.encode():
-            await self._synchronise()
+        entries = await self._feed.after(self.replica.position.rev)
+        if entries:
+            await self._advance(entries)
         else:
-            await self._advance([fields.get(b"entry", b"") for _, fields in entries])
+            await self._synchronise()
 
     async def _advance(self, sealed: list[bytes]) -> None:
         """Apply contiguous entries: load first, then one synchronous callback, then acknowledge."""
@@ -216,6 +202,8 @@ class Agent:
             if not entries:
                 return
             _contiguous(self.replica, entries)
+            if any(entry.action == RESEAL for entry in entries):
+                self._doc = ""  # the same document, by another key: what is remembered must verify, too
             callers = _named(entries)
             await self._adopt(entries[-1], sealed[-1], callers)
         await self._renew()
@@ -223,19 +211,7 @@ class Agent:
     async def _synchronise(self) -> None:
         """Take the current revision whole, and forget all cached callers."""
         async with self._applying:
-            cur: dict[bytes, bytes] = await self._commands.hgetall(self._keys.cur)
-            if not cur:
-                if self.replica.remembered is not None:
-                    raise Fenced("Redis is empty, and a policy is remembered; restore it with `portcullis init`")
-                raise NotInitialisedError("there is no policy in Redis; `portcullis init` writes the first")
-            rev = int(cur[b"rev"])
-            stored = await self._commands.xrange(self._keys.log, min=f"{rev}-0", max=f"{rev}-0")
-            if not stored:
-                raise Fenced(f"revision {rev} has no entry in the log")
-            sealed = stored[0][1].get(b"entry", b"")
-            entry = read_entry(sealed, self._verifier)
-            if (entry.epoch, entry.rev, entry.hash) != (cur[b"epoch"].decode(), rev, cur[b"hash"].decode()):
-                raise Fenced(f"revision {rev} is not what its log entry says")
+            entry, sealed = await self._feed.current(remembers=self.replica.remembered is not None)
             self.replica.check_jump(entry.position)
             self._doc = ""
             await self._adopt(entry, sealed, "all")
@@ -243,16 +219,45 @@ class Agent:
 
     async def _adopt(self, entry: Entry, sealed_entry: bytes, callers: Callers) -> None:
         sealed_document = None
-        if entry.doc != self._doc or self._snapshot is None:
-            document, sealed_document = await self.records.document(entry.doc)
-            snapshot = await compiled(document, entry.rev)
+        held = self._local_at(entry.position)
+        document = self._document
+        if entry.doc != self._doc or document is None:
+            document, sealed_document = await self._read(entry)
+            snapshot = await compiled(merged(document, held), entry.rev)
+        elif self._snapshot is None or held != self._held:
+            snapshot = await compiled(merged(document, held), entry.rev)
         else:
             snapshot = self._snapshot.renumbered(entry.rev)
         fresh = await self._look_up_anew(callers)
-        while outlived(snapshot):  # what this replica denies by now, it must go on denying
-            snapshot = await compiled(snapshot.document, entry.rev)
+        while outlived(snapshot) or held != self._local_at(entry.position):
+            held = self._local_at(entry.position)  # what this replica denies by now, it must go on denying
+            snapshot = await compiled(merged(document, held), entry.rev)
+        self._document, self._held = document, held
         self._apply(snapshot, entry, callers, fresh)
         self._remember_later(sealed_entry, sealed_document)
+
+    async def _read(self, entry: Entry) -> tuple[Document, bytes]:
+        """The document of a revision; what of it cannot be read is denied, and told.
+
+        Raises:
+            ForgedError: it is not ours.
+            ValueError: it cannot be known what it denies: it is not applied, and told, too.
+        """
+        try:
+            (document, unread), sealed = await self.records.read(entry.doc, entry.at)
+        except ValueError:
+            self._refuse_parts(entry.rev, ("the whole document",))
+            raise
+        self._refuse_parts(entry.rev, unread)
+        return document, sealed
+
+    def _refuse_parts(self, rev: int, unread: tuple[str, ...]) -> None:
+        """Say which parts of a revision are not understood here, with the next renewal."""
+        nack = write_nack(rev, unread)
+        if unread and nack != self.replica.nack:
+            self.nacks += 1
+            self._log.error("policy_not_understood", revision=rev, denied=unread)
+        self.replica.nack = nack
 
     async def _look_up_anew(self, callers: Callers) -> dict[str, Caller | Unknown]:
         """The callers that a revision names and that have something in flight."""
@@ -278,35 +283,6 @@ class Agent:
             self._timer.cancel()
             self._timer = None
             self._watch()
-
-    def _watch_boundary(self) -> None:
-        """Wake up where time itself denies more: a window begins, an attestation expires."""
-        if self._boundary_timer is not None:
-            self._boundary_timer.cancel()
-        assert self._snapshot is not None
-        boundary = self._snapshot.next_boundary
-        if boundary is not None:
-            delay = min(max((boundary - datetime.now(UTC)).total_seconds(), 0.0), BOUNDARY_LOOK_SECONDS)
-            self._boundary_timer = asyncio.get_running_loop().call_later(delay, self._pass_boundary)
-
-    def _pass_boundary(self) -> None:
-        self._boundary = tasks.spawn(self._deny_what_is_due(), "replica-boundary")
-
-    async def _deny_what_is_due(self) -> None:
-        """Compile the same document anew for the time that it is; nothing ever opens by this.
-
-        A revision that is applied meanwhile is newer: it stays, and has its own timer.
-        """
-        assert self._plane is not None
-        assert self._snapshot is not None
-        old = self._snapshot
-        if outlived(old):
-            snapshot = await compiled(old.document, old.revision)
-            if self._snapshot is not old:
-                return
-            self._snapshot = snapshot
-            self._plane.apply(snapshot, (), {})
-        self._watch_boundary()
 
     # ------------------------------------------------------------------ renewing
 
@@ -340,9 +316,11 @@ class Agent:
                 platform.node(),
                 self._version,
                 write_finishing(renewal.finishing),
+                renewal.nack,
             ],
         )
-        return answer[0].decode(), answer[1].decode()
+        status, nonce, rev = (part.decode() for part in answer)
+        return "BEHIND" if status == "FORK" and int(rev or 0) < here.rev else status, nonce
 
     def swept(self) -> None:
         """The last request that was let finish is gone: say so before the next renewal is due."""
@@ -384,6 +362,10 @@ class Agent:
         return [
             ("portcullis_renew_failures_total", (self.name,), self.renew_failures),
             ("portcullis_fenced_total", (self.name,), self.fenced_times),
+            ("portcullis_regressions_total", (self.name,), self.regressions),
+            ("portcullis_forks_total", (self.name,), self.fenced_times - self.regressions),
+            ("portcullis_nacks_total", (self.name,), self.nacks),
+            ("portcullis_policy_unread", (self.name,), len(read_nack(self.replica.nack).get("parts", ()))),
         ]
 
     # ------------------------------------------------------------------ memory

@@ -12,6 +12,9 @@ from gateway.policy.document import canonical
 GENESIS = "0" * 64
 """``prev`` of the first revision of an epoch that remembers nothing."""
 
+RESEAL = "reseal"
+"""The action of a revision that changes nothing but by which key things are signed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Position:

@@ -61,6 +61,11 @@ class Keys:
         """Hash: rev → its receipt, an index into the evidence."""
         return self._key("receipts")
 
+    @property
+    def drills(self) -> str:
+        """List: what drills found, newest first."""
+        return self._key("drills")
+
     def traffic(self, bucket: int) -> str:
         """Hash: ``caller model`` → permitted requests in that hour."""
         return self._key(f"traffic:{bucket}")

@@ -7,18 +7,19 @@ from pathlib import Path
 import orjson
 
 from gateway.enforcement.entry import Entry, read_entry
-from gateway.enforcement.records import open_document
+from gateway.enforcement.records import read_document
 from gateway.enforcement.signing import ForgedError, Verifier
 from gateway.policy.document import Document
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """A revision as it was applied."""
+    """A revision as it was applied. ``unread``: what of it this gateway cannot read."""
 
     entry: Entry
     document: Document
     sealed_document: bytes
+    unread: tuple[str, ...] = ()
 
 
 def remember(state_dir: Path, worker: str, entry: bytes, sealed_document: bytes) -> None:
@@ -43,6 +44,7 @@ def _read(path: Path, verifier: Verifier) -> Remembered | None:
         stored = orjson.loads(path.read_bytes())
         entry = read_entry(stored["entry"].encode(), verifier)
         sealed = stored["document"].encode()
-        return Remembered(entry, open_document(entry.doc, sealed, verifier), sealed)
+        document, unread = read_document(entry.doc, sealed, verifier, entry.at)
+        return Remembered(entry, document, sealed, unread)
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError, AttributeError, ForgedError, ValueError):
         return None

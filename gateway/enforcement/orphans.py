@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from gateway.enforcement import lease
 from gateway.enforcement.entry import Entry, Position, read_entry
+from gateway.enforcement.signing import ForgedError
 from gateway.enforcement.store import Committed, Store
 from gateway.policy.snapshot import Snapshot
 
@@ -50,7 +51,8 @@ class Orphans:
         for rev, orphan in list(self._seen.items()):
             if rev not in proving and moment > lease.wait_until(orphan.since, patience):
                 members = {name: said for name, said in (await self._store.members()).items() if not said.get("left")}
-                committed = Committed(orphan.entry, current, current, members, "", orphan.since)
+                durable = False if self._store.replicas_ack else None  # whoever knew is gone
+                committed = Committed(orphan.entry, current, current, members, "", orphan.since, durable=durable)
                 due.append((committed, await self._closed(rev)))
         return due
 
@@ -70,9 +72,16 @@ class Orphans:
         self._looked_at = here
 
     async def _entries(self, first: int, last: int) -> list[Entry]:
+        """The newest of them, as far back as they are ours: a key that signed older ones may be trusted no longer."""
         redis, keys = self._store.redis, self._store.keys
         stored = await redis.xrange(keys.log, min=f"{max(first, 1)}-0", max=f"{last}-0")
-        return [read_entry(fields[b"entry"], self._store.signer) for _, fields in stored]
+        entries: list[Entry] = []
+        for _, fields in reversed(stored):
+            try:
+                entries.append(read_entry(fields[b"entry"], self._store.signer))
+            except ForgedError:
+                break
+        return entries[::-1]
 
     async def _forget_proven(self) -> None:
         revisions = list(self._seen)

@@ -20,7 +20,7 @@ from gateway.enforcement import lease, scripts
 from gateway.enforcement.connection import FEED_BLOCK_MS, Client
 from gateway.enforcement.entry import Position
 from gateway.enforcement.orphans import Orphans
-from gateway.enforcement.replica import reads_as_finishing
+from gateway.enforcement.replica import read_nack, reads_as_finishing
 from gateway.enforcement.signing import ForgedError
 from gateway.enforcement.store import Committed, Current, NotInitialisedError, Store
 from gateway.policy.document import LONGEST_STALE, canonical
@@ -54,6 +54,7 @@ class Member:
     applied: bool = False
     streams_cut: int = 0
     draining: int = 0
+    nack: dict[str, Any] = field(default_factory=dict)
 
     @property
     def settled(self) -> bool:
@@ -64,6 +65,7 @@ class Member:
         """Take in what the replica last said."""
         if self.settled:
             return
+        self.nack = read_nack(said.get("nack", ""))
         if said.get("left"):
             self.streams_cut = max(self.streams_cut, said.get("streams_cut", 0) - self.cut_before)
             self.state, self.ms = "left", ms
@@ -83,6 +85,7 @@ class Member:
             "state": self.state,
             "ms": None if self.ms is None else round(self.ms, 3),
             "streams_cut": self.streams_cut,
+            **({"nack": self.nack} if self.nack else {}),
         }
 
 
@@ -108,8 +111,8 @@ class Receipt:
 
     @property
     def enforced(self) -> bool:
-        """Whether it is proven."""
-        return self.basis in (Basis.ALL_ACKED, Basis.LEASE_EXPIRY)
+        """Whether it is proven, and nothing that may happen to Redis can forget it."""
+        return self.basis in (Basis.ALL_ACKED, Basis.LEASE_EXPIRY) and self.committed.durable is not False
 
     def hear(self, member: str, said: dict[str, Any], now: float) -> None:
         """Take in what a replica said."""
@@ -153,6 +156,8 @@ class Receipt:
                 "list": [member.view() for member in listed],
             },
         }
+        if self.committed.durable is not None:
+            view["durable"] = self.committed.durable
         if self.hold is not None:
             view["hold"] = self.hold
         return view

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import NamedTuple
 
 from gateway.enforcement.compiling import beside
 from gateway.enforcement.connection import Client
@@ -9,6 +11,14 @@ from gateway.enforcement.keys import Keys
 from gateway.enforcement.signing import ForgedError, Verifier
 from gateway.identity.records import CallerRecord, OperatorRecord
 from gateway.policy.document import Document, digest, load
+from gateway.policy.salvage import salvage
+
+
+class Readable(NamedTuple):
+    """A policy as a replica can read it, and the paths of what it cannot: there it denies."""
+
+    document: Document
+    unread: tuple[str, ...] = ()
 
 
 class Records:
@@ -49,7 +59,24 @@ class Records:
         sealed = await self._get(self._keys.record("operator", operator_id))
         if sealed is None:
             return None
+        return self.open_operator(operator_id, sealed)
+
+    def open_operator(self, operator_id: str, sealed: bytes) -> OperatorRecord:
+        """An operator from the sealed form.
+
+        Raises:
+            ForgedError: the record is not one of ours.
+            ValueError: it is ours and does not fit the schema.
+        """
         return OperatorRecord.model_validate_json(self._verifier.unseal("operator", operator_id, sealed))
+
+    async def sealed_operators(self, limit: int) -> dict[str, bytes]:
+        """So many operators' records, as they are sealed."""
+        names = await self.page("operator", limit=limit)
+        if not names:
+            return {}
+        found = await self._redis.mget([self._keys.record("operator", name) for name in names])
+        return {name: sealed for name, sealed in zip(names, found, strict=True) if sealed is not None}
 
     async def operator_by_token(self, fingerprint: str) -> OperatorRecord | None:
         """The operator whose token this is."""
@@ -120,6 +147,34 @@ class Records:
         if sealed is None:
             raise ForgedError(f"document {sha256[:12]}… is not there")
         return await beside(sealed, open_document, sha256, sealed, self._verifier), sealed
+
+    async def read(self, sha256: str, at: str) -> tuple[Readable, bytes]:
+        """A policy document as far as this gateway can read it, and its sealed form. ``at``: when it was committed.
+
+        Raises:
+            ForgedError: it is not there, not ours, or not what its name says.
+            ValueError: it cannot be known what it denies.
+        """
+        try:
+            document, sealed = await self.document(sha256)
+        except ValueError:
+            sealed = await self._get(self._keys.doc(sha256)) or b""
+            return await asyncio.to_thread(read_document, sha256, sealed, self._verifier, at), sealed
+        return Readable(document), sealed
+
+
+def read_document(sha256: str, sealed: bytes, verifier: Verifier, at: str) -> Readable:
+    """A document from its sealed form, as far as it can be read.
+
+    Raises:
+        ForgedError: it is not ours, or not what its name says.
+        ValueError: it cannot be known what it denies.
+    """
+    try:
+        return Readable(open_document(sha256, sealed, verifier))
+    except ValueError:
+        body = verifier.unseal("document", sha256, sealed)
+        return Readable(*salvage(body, datetime.fromisoformat(at)))
 
 
 def open_document(sha256: str, sealed: bytes, verifier: Verifier) -> Document:

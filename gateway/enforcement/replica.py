@@ -6,6 +6,9 @@ replica may do comes out. ``agent`` drives it; nothing else may extend a lease.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
+
+import orjson
 
 from gateway.enforcement.entry import Entry, Position
 from gateway.enforcement.lease import GUARD, SLOWEST, serve_until
@@ -34,11 +37,16 @@ class Fenced(Exception):  # noqa: N818 - named as the state it leads to
     """Redis holds another history than this replica remembers."""
 
 
+class Regressed(Fenced):
+    """Redis holds less than this replica remembers, or nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Renewal:
     """What a renewal says. ``nonce`` ties the answer to it.
 
     ``finishing``: the revisions of which one first denied something that may still finish; their receipts wait for it.
+    ``nack``: what of the policy it does not understand, and denies.
     """
 
     nonce: str
@@ -47,6 +55,7 @@ class Renewal:
     streams_cut: int
     draining: int
     finishing: tuple[int, ...] = ()
+    nack: str = ""
 
 
 class Replica:
@@ -62,6 +71,7 @@ class Replica:
         self.streams_cut = 0
         self.draining = 0
         self.finishing: tuple[int, ...] = ()
+        self.nack = ""
         self.remembered = remembered
         self._swept = 0
         self._renewed_at: float | None = None
@@ -82,13 +92,16 @@ class Replica:
         """Before adopting a position without the entries in between (start, gap, reconnect).
 
         Raises:
-            Fenced: Redis is behind what was applied, or tells another story of it.
+            Regressed: Redis is behind what was applied.
+            Fenced: it tells another story of it.
         """
         known = self.position or self.remembered
         if known is None:
             return
-        if position.rev < known.rev or (position.rev == known.rev and position.hash != known.hash):
-            raise Fenced(f"remembered revision {known.rev}, found {position.rev}")
+        if position.rev < known.rev:
+            raise Regressed(f"remembered revision {known.rev}, found {position.rev}")
+        if position.rev == known.rev and position.hash != known.hash:
+            raise Fenced(f"remembered revision {known.rev}, found another of this number")
         if position.epoch != known.epoch and position.rev <= known.rev:
             raise Fenced(f"another epoch at revision {position.rev}")
 
@@ -121,7 +134,7 @@ class Replica:
         self._pending = {known: at for known, at in self._pending.items() if now - at < 60}
         self._pending[nonce] = now
         self._swept = min((*(rev - 1 for rev in self.finishing), self.position.rev))
-        return Renewal(nonce, self.position, self._swept, self.streams_cut, self.draining, self.finishing)
+        return Renewal(nonce, self.position, self._swept, self.streams_cut, self.draining, self.finishing, self.nack)
 
     def answered(self, renewal: Renewal, status: str, nonce: str) -> None:
         """What Redis said to a renewal. Only an OK that carries its own nonce extends the lease.
@@ -129,6 +142,7 @@ class Replica:
         Raises:
             Gap: there are newer revisions to read.
             Gone: this incarnation is closed.
+            Regressed: Redis is behind.
             Fenced: Redis holds another history.
         """
         sent_at = self._pending.pop(renewal.nonce, None)
@@ -143,6 +157,8 @@ class Replica:
                 raise Gap
             case "GONE":
                 raise Gone
+            case "BEHIND":
+                raise Regressed("Redis is empty, or behind what was applied")
             case _:
                 raise Fenced(f"Redis answered {status}")
 
@@ -183,3 +199,19 @@ def reads_as_finishing(said: str, rev: int) -> bool:
     """Whether a revision is among those that ``write_finishing`` wrote."""
     runs = (run.partition("-") for run in said.split(",") if run)
     return any(int(first) <= rev <= int(last or first) for first, _, last in runs)
+
+
+MAX_NACK_PARTS = 20
+
+
+def write_nack(rev: int, unread: tuple[str, ...]) -> str:
+    """What a replica does not understand of the document that a revision brought, as a renewal says it."""
+    if not unread:
+        return ""
+    more = (f"and {len(unread) - MAX_NACK_PARTS} more",) if len(unread) > MAX_NACK_PARTS else ()
+    return orjson.dumps({"revision": rev, "parts": [*unread[:MAX_NACK_PARTS], *more]}).decode()
+
+
+def read_nack(said: str) -> dict[str, Any]:
+    """The same, read: ``revision`` and ``parts``; empty where all is understood."""
+    return dict(orjson.loads(said)) if said else {}

@@ -71,8 +71,27 @@ return {'DONE'}
 """
 )
 
+REPLACE = (
+    _STORE
+    + """
+-- KEYS: cur log docs doc, then one key per record
+-- ARGV: seen_epoch seen_rev seen_hash epoch rev hash entry doc_sha doc, then the records
+-- A new epoch over a Redis that is behind, if it still is as it was seen.
+if redis.replicate_commands then redis.replicate_commands() end
+local cur = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'hash')
+if (cur[1] or '') ~= ARGV[1] or (cur[2] or '') ~= ARGV[2] or (cur[3] or '') ~= ARGV[3] then return {'CHANGED'} end
+redis.call('XADD', KEYS[2], ARGV[5] .. '-0', 'entry', ARGV[7])
+redis.call('SET', KEYS[4], ARGV[9])
+redis.call('RPUSH', KEYS[3], ARGV[8])
+for i = 5, #KEYS do store(KEYS[i], ARGV[i + 5]) end
+redis.call('HSET', KEYS[1], 'epoch', ARGV[4], 'rev', ARGV[5], 'hash', ARGV[6], 'doc', ARGV[8])
+return {'DONE'}
+"""
+)
+
 RENEW = """
--- KEYS: cur replicas acks   ARGV: member epoch rev hash swept streams_cut draining nonce host version finishing
+-- KEYS: cur replicas acks
+-- ARGV: member epoch rev hash swept streams_cut draining nonce host version finishing nack
 if redis.replicate_commands then redis.replicate_commands() end
 local cur = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'hash')
 local was = redis.call('HGET', KEYS[2], ARGV[1])
@@ -80,13 +99,20 @@ local last = was and cjson.decode(was) or {renew_seq = 0}
 if last.left then return {'GONE', ARGV[8], cur[2] or ''} end
 if not cur[1] or cur[1] ~= ARGV[2] then return {'FORK', ARGV[8], cur[2] or ''} end
 local rev, now = tonumber(ARGV[3]), tonumber(cur[2])
-if rev < now then return {'STALE', ARGV[8], cur[2]} end
+local nack = ARGV[12] ~= '' and ARGV[12] or nil
+if rev < now then
+  if was and last.nack ~= nack then
+    last.nack = nack
+    redis.call('HSET', KEYS[2], ARGV[1], cjson.encode(last))
+  end
+  return {'STALE', ARGV[8], cur[2]}
+end
 if rev > now or cur[3] ~= ARGV[4] then return {'FORK', ARGV[8], cur[2]} end
 local swept, draining = tonumber(ARGV[5]), tonumber(ARGV[7])
 redis.call('HSET', KEYS[2], ARGV[1], cjson.encode({
   rev = rev, hash = ARGV[4], swept = swept, renew_seq = last.renew_seq + 1,
   streams_cut = tonumber(ARGV[6]), draining = draining, host = ARGV[9], version = ARGV[10],
-  finishing = ARGV[11] or ''}))
+  finishing = ARGV[11] or '', nack = nack}))
 local told = last.rev == rev and last.swept == swept and last.draining == draining
 if not told or (last.finishing or '') ~= (ARGV[11] or '') then
   redis.call('XADD', KEYS[3], 'MAXLEN', '~', '10000', '*', 'member', ARGV[1], 'rev', ARGV[3],

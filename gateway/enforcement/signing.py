@@ -6,6 +6,7 @@ write to Redis cannot lift anything. Purpose and name are signed along: a record
 
 import base64
 import os
+import re
 from hashlib import sha256
 from pathlib import Path
 
@@ -28,6 +29,15 @@ class Verifier:
 
     def __init__(self, *public_keys: Ed25519PublicKey) -> None:
         self._keys = {key_id(key): key for key in public_keys}
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """The ids of the keys."""
+        return tuple(sorted(self._keys))
+
+    def take(self, other: "Verifier") -> None:
+        """Trust what another one trusts, and nothing else: keys were rotated."""
+        self._keys = dict(other._keys)  # noqa: SLF001 - of the same class
 
     def verify(self, purpose: str, name: str, body: bytes, kid: str, signature: str) -> None:
         """Check a signature.
@@ -60,12 +70,18 @@ class Verifier:
 
 
 class Signer(Verifier):
-    """The control plane's private key."""
+    """The control plane's private key; ``others`` are trusted beside it, for what they have signed."""
 
-    def __init__(self, private_key: Ed25519PrivateKey) -> None:
-        super().__init__(private_key.public_key())
+    def __init__(self, private_key: Ed25519PrivateKey, *others: Ed25519PublicKey) -> None:
+        super().__init__(private_key.public_key(), *others)
         self._private_key = private_key
         self.kid = key_id(private_key.public_key())
+
+    def take(self, other: Verifier) -> None:
+        """Sign as another one signs, and trust what it trusts."""
+        super().take(other)
+        if isinstance(other, Signer):
+            self._private_key, self.kid = other._private_key, other.kid  # noqa: SLF001 - of the same class
 
     def sign(self, purpose: str, name: str, body: bytes) -> str:
         """The signature, base64."""
@@ -82,7 +98,7 @@ def key_id(key: Ed25519PublicKey) -> str:
 
 
 def create_key(path: Path) -> Signer:
-    """A new private key in a new file that only its owner can read.
+    """A new private key in a new file that only its owner can read, and its public one beside it (``.pub``).
 
     Raises:
         FileExistsError: there is one already; it is never overwritten.
@@ -92,9 +108,47 @@ def create_key(path: Path) -> Signer:
     path.parent.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(pem)
-    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    path.with_suffix(".pub").write_bytes(public)
+    path.with_suffix(".pub").write_bytes(public_pem(key.public_key()))
     return Signer(key)
+
+
+def public_pem(key: Ed25519PublicKey) -> bytes:
+    """A public key as it stands in a file."""
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def private_key(pem: bytes, place: object) -> Ed25519PrivateKey:
+    """The private key in a PEM text; ``place`` is where it is from.
+
+    Raises:
+        ValueError: it is no Ed25519 key.
+    """
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{place}: no private key without a passphrase in PEM ({type(error).__name__})") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ValueError(f"{place}: an Ed25519 private key is needed")  # noqa: TRY004 - a file's content
+    return key
+
+
+def public_keys(pem: bytes, place: object) -> list[Ed25519PublicKey]:
+    """The public keys in a PEM text, one or several.
+
+    Raises:
+        ValueError: there is none, or one is no Ed25519 key.
+    """
+    blocks = _PUBLIC_BLOCK.findall(pem)
+    if not blocks:
+        raise ValueError(f"{place}: no public key in PEM")
+    keys = [serialization.load_pem_public_key(block) for block in blocks]
+    for key in keys:
+        if not isinstance(key, Ed25519PublicKey):
+            raise ValueError(f"{place}: an Ed25519 public key is needed")  # noqa: TRY004 - a file's content
+    return [key for key in keys if isinstance(key, Ed25519PublicKey)]
+
+
+_PUBLIC_BLOCK = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
 
 
 def load_signer(path: Path) -> Signer:
@@ -103,10 +157,7 @@ def load_signer(path: Path) -> Signer:
     Raises:
         ValueError: it is no Ed25519 key.
     """
-    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ValueError(f"{path}: an Ed25519 private key is needed")  # noqa: TRY004 - a file's content
-    return Signer(key)
+    return Signer(private_key(path.read_bytes(), path))
 
 
 def load_verifier(*paths: Path) -> Verifier:
@@ -115,10 +166,4 @@ def load_verifier(*paths: Path) -> Verifier:
     Raises:
         ValueError: one is no Ed25519 key.
     """
-    keys = []
-    for path in paths:
-        key = serialization.load_pem_public_key(path.read_bytes())
-        if not isinstance(key, Ed25519PublicKey):
-            raise ValueError(f"{path}: an Ed25519 public key is needed")  # noqa: TRY004 - a file's content
-        keys.append(key)
-    return Verifier(*keys)
+    return Verifier(*(key for path in paths for key in public_keys(path.read_bytes(), path)))

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -21,9 +21,16 @@ from gateway.identity.records import dump as dump_record
 from gateway.policy.document import Document, digest, dump
 from gateway.policy.snapshot import Snapshot
 
+WAIT_MS = 1000
+"""How long replicas of Redis may take to have a commit; less than a command's timeout."""
+
 
 class ConflictError(Exception):
     """Somebody else committed in between; compose anew from the current revision."""
+
+
+class LostError(ConflictError):
+    """This was committed before, in a history that Redis no longer has."""
 
 
 class NotInitialisedError(Exception):
@@ -32,6 +39,10 @@ class NotInitialisedError(Exception):
 
 class AlreadyInitialisedError(Exception):
     """Redis holds a policy; ``init`` never overwrites one."""
+
+
+class NewerError(ForgedError):
+    """The policy in force is ours, and this gateway cannot read it whole: a newer one wrote it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,25 @@ class Current:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What Redis has, as far as it can be read: ``cur`` as it is stored, and the highest number in the log.
+
+    ``current``: the policy there, where it is one of ours.
+    """
+
+    epoch: str = ""
+    rev: str = ""
+    hash: str = ""
+    top: int = 0
+    current: Current | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no policy at all."""
+        return not (self.epoch or self.rev or self.hash)
+
+
+@dataclass(frozen=True, slots=True)
 class Edit:
     """What a commit changes beside the document: records by Redis key (empty deletes), and whom replicas forget."""
 
@@ -63,7 +93,10 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A revision that is in the log. ``at`` is the lease clock after the reply; ``members`` who had to know."""
+    """A revision that is in the log. ``at`` is the lease clock after the reply; ``members`` who had to know.
+
+    ``durable``: whether as many of Redis' replicas have it as must; ``None`` where none must.
+    """
 
     entry: Entry
     current: Current
@@ -72,18 +105,24 @@ class Committed:
     replid: str
     at: float
     repeated: bool = False
+    durable: bool | None = None
 
 
 class Store:
-    """Redis, as the control plane sees it. Nothing else writes policy."""
+    """Redis, as the control plane sees it. Nothing else writes policy.
 
-    def __init__(self, redis: Client, keys: Keys, signer: Signer) -> None:
+    ``replicas_ack``: how many of its replicas must have a commit, so that a failover cannot forget it.
+    """
+
+    def __init__(self, redis: Client, keys: Keys, signer: Signer, *, replicas_ack: int = 0) -> None:
         self.redis = redis
+        self.replicas_ack = replicas_ack
         self.keys = keys
         self.signer = signer
         self.records = Records(redis, keys, signer)
         self._commit = redis.register_script(scripts.COMMIT)
         self._init = redis.register_script(scripts.INIT)
+        self._replace = redis.register_script(scripts.REPLACE)
         self._cached: Current | None = None
         self._reading = asyncio.Lock()
 
@@ -93,6 +132,7 @@ class Store:
         Raises:
             NotInitialisedError: Redis is empty.
             ForgedError: what it holds is not ours.
+            NewerError: it is ours, and not to be read here.
         """
         cur: dict[bytes, bytes] = await self.redis.hgetall(self.keys.cur)
         if not cur:
@@ -103,6 +143,11 @@ class Store:
             return known
         async with self._reading:  # once, however many ask
             return self._known(position) or await self._read(position)
+
+    @property
+    def last(self) -> Current | None:
+        """The policy that was in force when Redis last answered; it may be another by now."""
+        return self._cached
 
     def _known(self, position: Position) -> Current | None:
         known = self._cached
@@ -116,7 +161,10 @@ class Store:
         if known is not None and known.doc == entry.doc:
             current = await self._renumbered(known, entry)
         else:
-            document, _ = await self.records.document(entry.doc)
+            try:
+                document, _ = await self.records.document(entry.doc)
+            except ValueError as error:
+                raise NewerError(f"revision {entry.rev} cannot be read whole: {error}") from None
             current = Current(position, entry.doc, document, await compiled(document, position.rev))
         self._cached = current
         return current
@@ -128,6 +176,17 @@ class Store:
         if outlived(snapshot):
             snapshot = await compiled(known.document, entry.rev)
         return Current(entry.position, entry.doc, known.document, snapshot)
+
+    async def standing(self) -> Standing:
+        """What Redis has, whatever it is: for whoever must judge it without being stopped by it."""
+        cur: dict[bytes, bytes] = await self.redis.hgetall(self.keys.cur)
+        newest = await self.redis.xrevrange(self.keys.log, count=1)
+        try:
+            current = await self.current()
+        except (NotInitialisedError, ForgedError, KeyError, ValueError):
+            current = None
+        said = {name: cur.get(name.encode(), b"").decode("utf-8", "replace") for name in ("epoch", "rev", "hash")}
+        return Standing(**said, top=int(newest[0][0].partition(b"-")[0]) if newest else 0, current=current)
 
     async def entry(self, rev: int) -> Entry | None:
         """One revision of the log."""
@@ -162,6 +221,7 @@ class Store:
 
         Raises:
             ConflictError: ``base`` is no longer current.
+            LostError: ``op_id`` was committed in a history that was lost.
         """
         edit = edit or Edit()
         body = await beside(document, dump, document) if document is not None else b""
@@ -179,12 +239,12 @@ class Store:
         )
         sealed = self.signer.seal("document", entry.doc, body) if body else b""
         keys = self.keys
-        status, answer, *_ = await self._commit(
-            keys=[
+        (status, answer, *_), replicas = await self._execute(
+            [
                 *(keys.cur, keys.log, keys.docs, keys.doc(entry.doc), keys.ops, keys.ops_order, keys.replicas),
                 *edit.records,
             ],
-            args=[
+            [
                 *(base.position.epoch, base.rev, base.position.hash, op_id or secrets.token_hex(16)),
                 *(entry.rev, entry.hash, entry.sealed(self.signer), entry.doc, sealed),
                 *edit.records.values(),
@@ -195,7 +255,27 @@ class Store:
             raise ConflictError
         if status == b"NODOC":
             raise ForgedError(f"document {entry.doc[:12]}… is not there")
-        return await self._committed(entry, document, base, orjson.loads(answer), at, repeated=status == b"KNOWN")
+        found = await self._committed(entry, document, base, orjson.loads(answer), at, repeated=status == b"KNOWN")
+        return found if not self.replicas_ack else replace(found, durable=self._durable(found, replicas))
+
+    async def _execute(self, keys: list[str], args: list[Any]) -> tuple[list[bytes], int]:
+        """Run the commit script; and how many replicas have it, where that is asked for.
+
+        WAIT goes out with the script, on the same connection: on another one it would answer for nothing.
+        """
+        if not self.replicas_ack:
+            return await self._commit(keys=keys, args=args), 0
+        async with self.redis.pipeline(transaction=False) as pipe:
+            pipe.eval(scripts.COMMIT, len(keys), *keys, *args)
+            pipe.execute_command("WAIT", self.replicas_ack, WAIT_MS)
+            answer, replicas = await pipe.execute(raise_on_error=False)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer, replicas if isinstance(replicas, int) else 0
+
+    def _durable(self, committed: Committed, replicas: int) -> bool:
+        """Whether enough have it. Of what was committed before, this WAIT knows nothing."""
+        return not committed.repeated and replicas >= self.replicas_ack
 
     async def _committed(
         self,
@@ -210,8 +290,10 @@ class Store:
         members = _members(answer["members"])
         if repeated:
             known = await self.entry(answer["rev"])
+            if known is None or known.hash != answer["hash"]:
+                raise LostError
             current = await self.current()
-            return Committed(known or entry, current, base, members, answer["replid"], at, repeated=True)
+            return Committed(known, current, base, members, answer["replid"], at, repeated=True)
         if document is None:
             current = await self._renumbered(base, entry)
         else:
@@ -227,16 +309,19 @@ class Store:
         actor: str,
         restored: Position | None = None,
         action: Literal["init", "restore"] = "init",
+        over: Standing | None = None,
     ) -> Entry:
         """Write the first revision of a new epoch; after a loss, one above the revision that is remembered.
 
+        ``over``: what Redis has instead of it, if anything; the new revision is above that, too.
+
         Raises:
-            AlreadyInitialisedError: there is a policy.
+            AlreadyInitialisedError: there is a policy, or another one than ``over``.
         """
         body = dump(document)
         entry = Entry(
             epoch=secrets.token_hex(8),
-            rev=restored.rev + 1 if restored else 1,
+            rev=max(restored.rev if restored else 0, over.top if over else 0) + 1,
             at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             actor=actor,
             action=action,
@@ -247,9 +332,11 @@ class Store:
             prev=restored.hash if restored else GENESIS,
         )
         keys = self.keys
-        (status,) = await self._init(
+        script, seen = (self._init, ()) if over is None else (self._replace, (over.epoch, over.rev, over.hash))
+        (status,) = await script(
             keys=[keys.cur, keys.log, keys.docs, keys.doc(entry.doc), *edit.records],
             args=[
+                *seen,
                 *(entry.epoch, entry.rev, entry.hash, entry.sealed(self.signer), entry.doc),
                 self.signer.seal("document", entry.doc, body),
                 *edit.records.values(),

@@ -66,9 +66,20 @@ METRICS: tuple[Definition, ...] = (
     Definition(_P + "replica_serving", "gauge", "1 while a replica may serve.", ("replica", "state")),
     Definition(_P + "renew_failures_total", "counter", "Lease renewals that got no answer.", ("replica",)),
     Definition(_P + "fenced_total", "counter", "Times a replica found another history in Redis.", ("replica",)),
+    Definition(_P + "regressions_total", "counter", "Times it was empty or behind what a replica knew.", ("replica",)),
+    Definition(_P + "forks_total", "counter", "Times it told another story than the one a replica knew.", ("replica",)),
+    Definition(_P + "nacks_total", "counter", "Policies that a replica could not read whole.", ("replica",)),
+    Definition(_P + "policy_unread", "gauge", "Parts of the newest policy that a replica cannot read.", ("replica",)),
     Definition(_P + "workers", "gauge", "Workers by what they are doing.", ("state",)),
     Definition(_P + "worker_restarts_total", "counter", "Workers that died and were started again."),
     Definition(_P + "models_offline", "gauge", "1 for each model that a hold closes.", ("model",)),
+    Definition(
+        _P + "drill_seconds", "histogram", "From a drill's commit until its step was proven.", ("step",),
+        ENFORCEMENT_BUCKETS,
+    ),
+    Definition(_P + "drills_total", "counter", "Drills that ended.", ("result",)),
+    Definition(_P + "drill_last_success_timestamp_seconds", "gauge", "When this process last saw one pass."),
+    Definition(_P + "local_holds", "gauge", "Holds of this machine that not all its workers have by a revision yet."),
     Definition(
         _P + "enforcement_seconds", "histogram", "From a commit to its proof.", ("basis",), ENFORCEMENT_BUCKETS
     ),

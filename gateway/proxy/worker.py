@@ -31,8 +31,11 @@ from gateway import __version__, tasks
 from gateway.channel import Channel, open_channel
 from gateway.enforcement.agent import Agent
 from gateway.enforcement.connection import FEED_BLOCK_MS, connect
+from gateway.enforcement.keyring import Following as KeysFollowing
+from gateway.enforcement.keyring import read_verifier
 from gateway.enforcement.keys import Keys
-from gateway.enforcement.signing import ForgedError, load_verifier
+from gateway.enforcement.local import Holds, read_holds
+from gateway.enforcement.signing import ForgedError
 from gateway.errors import describe
 from gateway.identity.directory import Directory
 from gateway.identity.records import CallerRecord
@@ -40,12 +43,14 @@ from gateway.observability import logs, process
 from gateway.observability.metrics import Sample
 from gateway.observability.request_log import RequestLog
 from gateway.observability.traffic import bucket, flush
+from gateway.policy.decision import Reason
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.gate import LINGER_SECONDS, Gate
 from gateway.proxy.tls import TlsTransport
 from gateway.settings import Settings, load
 from gateway.tls import Watched, keep_current, watched_server
 
+_CUT = "portcullis_streams_cut_total"
 TRAFFIC_SECONDS = 5.0
 SYNC_SECONDS = 10.0
 """How long a worker waits for its first lease before it listens all the same, to refuse with an explanation."""
@@ -81,10 +86,12 @@ class Worker:
         self._name = f"{platform.node()}-{place.group}-{place.name}"
         self._commands = connect(settings, replica=True)
         self._feed = connect(settings, timeout=FEED_BLOCK_MS / 1000 + 2, replica=True)
+        verifier = read_verifier(settings)
+        self._keys = KeysFollowing.of(verifier, settings)
         self._agent = Agent(
             self._name,
             settings.state_dir,
-            load_verifier(*settings.public_keys),
+            verifier,
             Keys(settings.redis.prefix),
             self._commands,
             self._feed,
@@ -118,6 +125,7 @@ class Worker:
         self._agent.start(self._gate)
         await self._first_lease()
         following = tasks.spawn(keep_current(self._contexts()), "certificates")
+        keys = tasks.spawn(self._keys.run(), "keys")
         flushing = tasks.spawn(self._keep_flushing(), "traffic")
         if not self._leaving.is_set():
             self._gate.sweep()
@@ -126,7 +134,7 @@ class Worker:
         await self._leaving.wait()
         channel.tell("leaving")
         await self._leave()
-        await tasks.cancel(flushing, following, watching)
+        await tasks.cancel(flushing, following, watching, keys)
         await self._flush_traffic()
         await self._commands.aclose()
         await self._feed.aclose()
@@ -239,8 +247,22 @@ class Worker:
                 return self._samples()
             case "refusal":
                 return self._gate.recorder.refusal(message["request_id"])
+            case "hold":
+                return self._hold(read_holds(message["holds"]))
             case _:
                 return self._told(message)
+
+    async def _hold(self, holds: Holds) -> dict[str, Any]:
+        """Let the holds of this machine stand, and no others: how many streams that cut, and which stand by now."""
+        before = self._cut_offline()
+        await self._agent.hold_locally(holds)
+        return {"streams_cut": self._cut_offline() - before, "held": [local.id for local in self._agent.held]}
+
+    def _cut_offline(self) -> int:
+        """How many requests in flight were cut as their model went offline."""
+        reason = str(Reason.MODEL_OFFLINE)
+        samples = self._gate.counters.samples()
+        return sum(value for name, labels, value in samples if name == _CUT and labels[1:] == (reason,))
 
     def _told(self, message: dict[str, Any]) -> None:
         match message.get("event"):

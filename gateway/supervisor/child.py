@@ -91,11 +91,16 @@ class Child:
                 *("--sockets", ",".join(map(str, numbers)), "--channel", str(theirs.fileno())),
                 *(("--replacing",) if replacing else ()),
                 pass_fds=[*numbers, theirs.fileno(), text],
-                env={**os.environ, "PORTCULLIS_CONFIG": f"/dev/fd/{text}"},
+                env={**self._environment(), "PORTCULLIS_CONFIG": f"/dev/fd/{text}"},
                 start_new_session=True,
             )
             unless_started.pop_all()
         self._channel = await open_channel(ours, self._hears)
+
+    def _environment(self) -> dict[str, str]:
+        """Ours, without the signing key: a worker only verifies."""
+        secret = self.accepted.settings.signing.key_env
+        return {name: value for name, value in os.environ.items() if name != secret}
 
     async def wait(self) -> None:
         """Wait for its end, and for what it said last."""

@@ -342,6 +342,11 @@ class Supervisor:
                 return found
         return None
 
+    async def hold(self, holds: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
+        """Tell every worker which holds of this machine stand; what each says, ``None`` where it does not in time."""
+        asked = (child.ask("hold", ANSWER_SECONDS, holds=holds) for child in list(self._children))
+        return list(await asyncio.gather(*asked))
+
     def samples(self) -> list[list[Sample]]:
         """What all workers counted, those that are gone too."""
         own: list[Sample] = [("portcullis_worker_restarts_total", (), self.restarts)]

@@ -59,6 +59,8 @@ ALLOWED = {
     "PUT operators": "approver",
     "DELETE operators": "approver",
     "POST operators": "approver",
+    "GET drills": "viewer operator approver auditor",
+    "POST drills": "operator approver",
     "GET replicas": "viewer operator approver auditor",
     "POST replicas:restart": "operator approver",
     "GET receipts": "viewer operator approver auditor",

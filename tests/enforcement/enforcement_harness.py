@@ -15,13 +15,17 @@ class FakeMember:
         self._renew = store.redis.register_script(scripts.RENEW)
         self._leave = store.redis.register_script(scripts.LEAVE)
 
-    async def renew(self, *, swept: int | None = None, cut: int = 0, draining: int = 0, finishing: str = "") -> str:
+    async def renew(
+        self, *, swept: int | None = None, cut: int = 0, draining: int = 0, finishing: str = "", nack: str = ""
+    ) -> str:
         """Say that it has applied what is current."""
         keys = self._store.keys
         cur: dict[bytes, bytes] = await self._store.redis.hgetall(keys.cur)
         rev = int(cur[b"rev"])
         args: list[Any] = [self.name, cur[b"epoch"], rev, cur[b"hash"], rev if swept is None else swept, cut, draining]
-        answer = await self._renew(keys=[keys.cur, keys.replicas, keys.acks], args=[*args, "n", "host", "1", finishing])
+        answer = await self._renew(
+            keys=[keys.cur, keys.replicas, keys.acks], args=[*args, "n", "host", "1", finishing, nack]
+        )
         return answer[0].decode()
 
     async def leave(self) -> None:

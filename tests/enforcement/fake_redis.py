@@ -165,7 +165,7 @@ class FakeServer:
         state = self.state
         cur, replicas, acks = keys
         member, epoch, rev, hash_, swept, cut, draining, nonce, host, version, *rest = args
-        finishing = rest[0] if rest else b""
+        finishing, nack = [*rest, b"", b""][:2]
         here = state.hash_at(cur)
         now = here.get(b"rev", b"")
         was = state.hash_at(replicas).get(member)
@@ -175,6 +175,8 @@ class FakeServer:
         if here.get(b"epoch") != epoch:
             return [b"FORK", nonce, now]
         if int(rev) < int(now):
+            if was is not None and last.get("nack", "") != nack.decode():
+                state.hash_at(replicas)[member] = orjson.dumps(_with(last, nack))
             return [b"STALE", nonce, now]
         if int(rev) > int(now) or (here[b"hash"] != hash_ and "hash" in self.guards):
             return [b"FORK", nonce, now]
@@ -183,7 +185,7 @@ class FakeServer:
             "streams_cut": int(cut), "draining": int(draining), "host": host.decode(), "version": version.decode(),
             "finishing": finishing.decode(),
         }  # fmt: skip
-        state.hash_at(replicas)[member] = orjson.dumps(said)
+        state.hash_at(replicas)[member] = orjson.dumps(_with(said, nack))
         news = ("rev", "swept", "draining")
         told = all(last.get(name) == said[name] for name in news)
         if not told or last.get("finishing", "") != said["finishing"]:
@@ -218,6 +220,12 @@ class FakeServer:
         self.state.hash_at(receipts)[rev] = view
         self.state.xadd(evidence, b"*", {b"kind": b"receipt", b"sealed": sealed})
         return 1
+
+
+def _with(said: dict[str, Any], nack: bytes) -> dict[str, Any]:
+    """What a member said, with what it does not understand, if anything."""
+    others = {name: value for name, value in said.items() if name != "nack"}
+    return {**others, "nack": nack.decode()} if nack else others
 
 
 @dataclass(frozen=True)

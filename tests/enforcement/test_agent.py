@@ -15,8 +15,10 @@ from samples import ALICE, AT, document, hold
 from gateway.enforcement import compiling, lease
 from gateway.enforcement.agent import Agent
 from gateway.enforcement.entry import Entry
+from gateway.enforcement.local import LocalHold, keep_holds
 from gateway.enforcement.memory import recall
-from gateway.enforcement.replica import State
+from gateway.enforcement.replica import State, read_nack
+from gateway.enforcement.signing import Signer, Verifier
 from gateway.enforcement.store import Committed, Edit, Store
 from gateway.identity.directory import UNKNOWN, Directory, Unknown
 from gateway.identity.keys import fingerprint
@@ -436,6 +438,8 @@ async def test_the_loops_find_an_emptied_redis_by_themselves(begun, make, redis,
     await redis.flushall()
     await until(lambda: agent.replica.state is State.FENCED)
     assert not agent.serves()
+    counted = {name: value for name, _, value in agent.samples()}
+    assert counted["portcullis_fenced_total"] == 1
 
 
 async def test_another_policy_in_its_place_is_not_believed(begun, make, redis, keys, signer):
@@ -741,3 +745,190 @@ async def test_a_full_disk_stops_nothing(begun, make, monkeypatch, until):
     await commit(begun, "gpt-5.4")
     await until(lambda: agent.replica.position.rev == 2)
     assert agent.serves()
+
+
+# ---------------------------------------------------------------- what is not understood
+
+
+async def newer(begun: Store, redis: Any, keys: Any, signer: Any, **fields: Any) -> None:
+    """A revision as a newer gateway commits it, with something that this one does not know."""
+    from gateway.policy.document import canonical, digest
+
+    current = await begun.current()
+    raw = current.document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    body = canonical({**raw, "schema": 1, **fields})
+    await redis.set(keys.doc(digest(body)), signer.seal("document", digest(body), body))
+    entry = dataclasses.replace(_next(current), doc=digest(body), at="2026-06-12T21:21:00.000+00:00")
+    await redis.xadd(keys.log, {"entry": entry.sealed(signer)}, id=f"{entry.rev}-0")
+    await redis.hset(keys.cur, mapping={"rev": entry.rev, "hash": entry.hash, "doc": entry.doc})
+
+
+UNREADABLE = {"models": ["gpt-5.4"], "who": {"phase_of_the_moon": "full"}, "state": "in_force", "by": "op", "at": "2026-06-12T21:21:00Z"}  # fmt: skip
+
+
+async def test_what_does_not_compile_is_denied_told_and_darkens_nothing_else(
+    begun, make, redis, keys, signer, tmp_path
+):
+    agent = make(begin=False)
+    await agent._synchronise()
+    await newer(begun, redis, keys, signer, directives={"d-new": UNREADABLE})
+    await agent._recover(agent._renew())
+    assert (agent.replica.position.rev, agent.serves(), set(agent.plane.snapshot.offline)) == (2, True, {"gpt-5.4"})
+    said = (await begun.members())[agent.member]
+    assert (said["rev"], read_nack(said["nack"])) == (2, {"revision": 2, "parts": ["directives.d-new"]})
+    assert ("portcullis_nacks_total", ("host-1-0",), 1) in agent.samples()
+    assert ("portcullis_policy_unread", ("host-1-0",), 1) in agent.samples()
+    await agent._writer
+    found = recall(tmp_path, signer)
+    assert (found.entry.rev, found.unread) == (2, ("directives.d-new",))
+
+
+async def test_what_is_understood_again_is_told_too(begun, make, redis, keys, signer):
+    agent = make(begin=False)
+    await agent._synchronise()
+    first = await begun.current()
+    await newer(begun, redis, keys, signer, directives={"d-new": UNREADABLE})
+    await agent._recover(agent._renew())
+    entry = dataclasses.replace(_next(first), rev=3, prev=agent.replica.position.hash, doc=first.doc)
+    await redis.xadd(keys.log, {"entry": entry.sealed(signer)}, id="3-0")
+    await redis.hset(keys.cur, mapping={"rev": 3, "hash": entry.hash, "doc": entry.doc})
+    await agent._recover(agent._renew())
+    assert not agent.plane.snapshot.offline
+    assert "nack" not in (await begun.members())[agent.member]
+    assert ("portcullis_policy_unread", ("host-1-0",), 0) in agent.samples()
+
+
+async def test_a_policy_that_cannot_be_bounded_is_not_applied_and_told(begun, make, redis, keys, signer):
+    agent = make(begin=False)
+    await agent._synchronise()
+    await newer(begun, redis, keys, signer, quotas={})
+    for _ in range(2):
+        await agent._recover(agent._renew())
+    said = (await begun.members())[agent.member]
+    assert (said["rev"], read_nack(said["nack"])) == (1, {"revision": 2, "parts": ["the whole document"]})
+    assert (agent.replica.position.rev, agent.nacks) == (1, 1)
+
+
+# ---------------------------------------------------------------- holds of this machine
+
+
+def held(*patterns: str, hold_id: str = "h-local", **fields: Any) -> LocalHold:
+    return LocalHold(id=hold_id, hold=hold(*patterns), operation=hold_id, **fields)
+
+
+async def test_a_hold_of_this_machine_stands_at_once_on_the_revision_in_force(begun, make):
+    agent = make(begin=False)
+    await agent._synchronise()
+    await agent.hold_locally((held("gpt-5.4"),))
+    assert set(agent.plane.snapshot.offline) == {"gpt-5.4"}
+    assert agent.plane.applied == [(1, "all"), (1, set())]
+    await agent.hold_locally(())
+    assert not agent.plane.snapshot.offline
+
+
+async def test_it_stands_beside_every_later_revision_until_one_carries_it(begun, make):
+    agent = make(begin=False)
+    await agent._synchronise()
+    await agent.hold_locally((held("gpt-5.4"),))
+    await commit(begun, callers=("alice",))
+    await agent._recover(agent._renew())
+    assert set(agent.plane.snapshot.offline) == {"gpt-5.4"}
+    await commit(begun, "claude-fable-5")
+    await agent._recover(agent._renew())
+    assert set(agent.plane.snapshot.offline) == {"gpt-5.4", "claude-fable-5"}
+    carried = (await commit(begun, "gpt-5.4")).entry.position
+    await agent.hold_locally((held("gpt-5.4", carried=carried),))
+    assert [local.id for local in agent.held] == ["h-local"], "that revision is not applied yet"
+    await agent._recover(agent._renew())
+    assert (agent.held, set(agent.plane.snapshot.offline)) == ((), {"gpt-5.4"})
+    await commit(begun)
+    await agent._recover(agent._renew())
+    assert not agent.plane.snapshot.offline
+
+
+async def test_a_worker_that_starts_holds_what_is_on_disk(begun, make, tmp_path):
+    keep_holds(tmp_path, (held("gpt-5.4"),))
+    agent = make(begin=False)
+    await agent._synchronise()
+    assert set(agent.plane.snapshot.offline) == {"gpt-5.4"}
+
+
+async def test_a_worker_that_cannot_read_what_it_holds_holds_everything(begun, make, tmp_path):
+    (tmp_path / "local-holds.json").write_text("?")
+    agent = make(begin=False)
+    await agent._synchronise()
+    assert set(agent.plane.snapshot.offline) == set(document().models)
+
+
+async def test_a_hold_that_comes_while_a_revision_is_loaded_is_not_missed(begun, make, monkeypatch):
+    agent = make(begin=False)
+    await agent._synchronise()
+    await commit(begun, "claude-fable-5")
+    load = agent.records.document
+
+    async def slow(sha256: str) -> Any:
+        found = await load(sha256)
+        await agent.hold_locally((held("gpt-5.4"),))
+        return found
+
+    monkeypatch.setattr(agent.records, "document", slow)
+    await agent._recover(agent._renew())
+    assert agent.plane.snapshot.revision == 2
+    assert set(agent.plane.snapshot.offline) == {"gpt-5.4", "claude-fable-5"}
+
+
+async def test_a_hold_of_this_machine_is_not_what_is_remembered(begun, make, signer, tmp_path, until):
+    agent = make(begin=False)
+    await agent.hold_locally((held("gpt-5.4"),))
+    await agent._synchronise()
+    assert set(agent.plane.snapshot.offline) == {"gpt-5.4"}
+    await until(lambda: recall(tmp_path, signer) is not None)
+    assert not recall(tmp_path, signer).document.holds
+
+
+# ---------------------------------------------------------------- what is counted
+
+
+async def test_a_redis_that_is_behind_and_one_of_another_history_are_told_apart(begun, make, redis, keys, signer):
+    agent = make(begin=False)
+    await commit(begun, "gpt-5.4")
+    await agent._synchronise()
+
+    def counted() -> tuple[int, ...]:
+        values = {name: value for name, _, value in agent.samples()}
+        return tuple(values[f"portcullis_{name}_total"] for name in ("fenced", "regressions", "forks"))
+
+    await redis.flushall()
+    await agent._recover(agent._synchronise())
+    assert counted() == (1, 1, 0)
+    agent.replica.state = State.SERVING
+    await agent._recover(agent._renew())
+    assert counted() == (2, 2, 0), "found out by a renewal, too"
+    other = Store(redis, keys, signer)
+    await other.init(document(), Edit(), actor="eve")
+    agent.replica.state = State.SYNC
+    await agent._recover(agent._synchronise())
+    assert counted() == (3, 3, 0), "revision 1 is behind revision 2"
+    await commit(other, "*")
+    agent.replica.state = State.SYNC
+    await agent._recover(agent._synchronise())
+    assert counted() == (4, 3, 1)
+
+
+async def test_what_is_remembered_verifies_by_the_new_key_when_the_old_one_is_retired(
+    begun, make, redis, keys, tmp_path
+):
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from gateway.control.resealing import reseal
+
+    key = Ed25519PrivateKey.generate()
+    old = begun.signer._private_key.public_key()
+    signer = Signer(key, old)
+    agent = make(begin=False, verifier=Verifier(key.public_key(), old))
+    await agent._synchronise()
+    await reseal(Store(redis, keys, signer), "me")
+    await agent._recover(agent._renew())
+    await agent._writer
+    found = recall(tmp_path, Verifier(key.public_key()))
+    assert (found.entry.rev, found.entry.action) == (2, "reseal")

@@ -31,7 +31,8 @@ def anything(random: Random, keys: Keys) -> tuple[str, list[str], list[Any]]:
             return scripts.COMMIT, names, [*base, rev, f"h{rev}", f"entry{rev}", doc, body, *(value for _ in records)]
         case "renew":
             said = [rev, f"h{rev}" if random.random() < 0.8 else "other", rev, random.randrange(2), random.randrange(2)]
-            arguments = [member, epoch, *said, "n", "host", "1", random.choice(("", "2", "2-4"))]
+            told = [random.choice(("", "2", "2-4")), random.choice(("", "", '{"revision":2}'))]
+            arguments = [member, epoch, *said, "n", "host", "1", *told]
             return scripts.RENEW, [keys.cur, keys.replicas, keys.acks], arguments
         case "leave":
             return scripts.LEAVE, [keys.replicas, keys.acks], [member, random.choice((b"", b"x", SEEN))]

@@ -186,3 +186,20 @@ async def test_documents_are_stored_by_what_they_are(begun):
 def test_edits_add_up():
     both = Edit({"a": b"1", "b": b"1"}, ("x",)) | Edit({"b": b"2"}, ("y",))
     assert (both.records, both.callers) == ({"a": b"1", "b": b"2"}, ("x", "y"))
+
+
+async def test_a_policy_of_a_newer_gateway_is_said_to_be_one(begun, redis, keys, signer):
+    """Whoever loops over it must not die of it."""
+    from gateway.enforcement.store import NewerError
+
+    body = b'{"schema":1,"gateway":"test","of the future":true}'
+    current = await begun.current()
+    entry = dataclasses.replace(
+        (await begun.entry(1)), rev=2, prev=current.position.hash, doc=digest(body), action="edit"
+    )
+    await redis.set(keys.doc(digest(body)), signer.seal("document", digest(body), body))
+    await redis.xadd(keys.log, {"entry": entry.sealed(signer)}, id="2-0")
+    await redis.hset(keys.cur, mapping={"rev": 2, "hash": entry.hash, "doc": entry.doc})
+    with pytest.raises(NewerError, match="revision 2 cannot be read whole"):
+        await begun.current()
+    assert issubclass(NewerError, ForgedError)

@@ -91,6 +91,17 @@ async def test_all_have_acknowledged(begun, following):
     assert all(0 < member["ms"] <= view["elapsed_ms"] for member in view["replicas"]["list"])
 
 
+async def test_what_a_replica_does_not_understand_stands_in_the_receipt(begun, following):
+    """It denies more than it is asked to: that is enforced, and said."""
+    member = FakeMember(begun, "w0")
+    await member.renew()
+    receipt = following.open(await offline(begun), ["gpt-5.4"])
+    await member.renew(nack='{"revision":2,"parts":["directives.d"]}')
+    view = await proven(receipt)
+    assert view["enforced"]
+    assert view["replicas"]["list"][0]["nack"] == {"revision": 2, "parts": ["directives.d"]}
+
+
 async def test_one_that_is_silent_keeps_it_open(begun, following, clock, until):
     first, second = FakeMember(begun, "a"), FakeMember(begun, "b")
     await first.renew()

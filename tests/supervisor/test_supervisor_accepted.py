@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import SettingsError, load
+from gateway.settings import Settings, SettingsError, load
 from gateway.supervisor import accept, taken
-from gateway.supervisor.accepted import FIXED, file_of
+from gateway.supervisor.accepted import FIXED, Accepted, file_of
 
 
 @pytest.fixture
@@ -82,3 +82,13 @@ def test_a_file_that_is_gone_is_a_mistake(file):
     file.unlink()
     with pytest.raises(SettingsError, match=r"portcullis\.toml"):
         accept(old)
+
+
+async def test_a_worker_does_not_get_the_signing_key(monkeypatch, tmp_path):
+    from gateway.supervisor.child import Child
+
+    monkeypatch.setenv("THE_KEY", "secret")
+    signing = {"key_env": "THE_KEY", "public_keys_env": "THE_PUBLIC_KEYS"}
+    child = Child(0, "0", Accepted(Settings(state_dir=tmp_path, signing=signing), b""), lambda _: None)
+    assert "THE_KEY" not in child._environment()
+    assert "PATH" in child._environment()
