@@ -387,7 +387,7 @@ class Exchange(Asker):
             names = self._with_path(self.path_model, names)
         if self.operation.candidates:
             unnamed = (self.operation.candidates, *unnamed)
-        self._asked = Asked(self.provider.name, names, also=unnamed)
+        self._asked = Asked(self.provider.name, names, "chat", unnamed)
 
     def _with_path(self, path_model: str, names: tuple[str, ...]) -> tuple[str, ...]:
         """The models of path and body. Where they are to be the same, no server gets to choose."""
