@@ -1,5 +1,6 @@
 """One revision as it stands in the log: who did what, and the chain that makes it evidence."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal
@@ -70,6 +71,18 @@ class Entry:
         return canonical(
             self._fields() | {"hash": digest, "kid": signer.kid, "sig": signer.sign("revision", digest, b"")}
         )
+
+
+def read_position(cur: Mapping[bytes, bytes]) -> Position:
+    """Where Redis stands, as ``cur`` says it.
+
+    Raises:
+        ForgedError: somebody else wrote there.
+    """
+    try:
+        return Position(cur[b"epoch"].decode(), int(cur[b"rev"]), cur[b"hash"].decode())
+    except (KeyError, ValueError) as error:
+        raise ForgedError(f"cur is unreadable: {error!r}") from None
 
 
 def read_entry(data: bytes, verifier: Verifier) -> Entry:

@@ -5,6 +5,7 @@ write to Redis cannot lift anything. Purpose and name are signed along: a record
 """
 
 import base64
+import hmac
 import os
 import re
 from hashlib import sha256
@@ -14,6 +15,8 @@ import orjson
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from gateway.enforcement.vouching import Voucher
 
 
 class ForgedError(Exception):
@@ -76,6 +79,10 @@ class Signer(Verifier):
         super().__init__(private_key.public_key(), *others)
         self._private_key = private_key
         self.kid = key_id(private_key.public_key())
+
+    def voucher(self) -> Voucher:
+        """The key that replicas vouch for themselves with: whoever has the signing key has it, and nobody else."""
+        return Voucher(hmac.new(self._private_key.private_bytes_raw(), b"portcullis vouching", sha256).digest())
 
     def take(self, other: Verifier) -> None:
         """Sign as another one signs, and trust what it trusts."""
