@@ -22,6 +22,7 @@ from gateway.control.remembered import Operators
 from gateway.control.scheduler import Scheduler
 from gateway.embedded import EmbeddedRedis
 from gateway.enforcement import scripts
+from gateway.enforcement.audit import Audit
 from gateway.enforcement.connection import FEED_BLOCK_MS, connect
 from gateway.enforcement.keyring import Following, has_signer, read_signer
 from gateway.enforcement.keys import Keys
@@ -75,18 +76,17 @@ class ControlProcess:
         self._redis = EmbeddedRedis(settings.state_dir) if settings.redis.url == "embedded" else None
         self._commands = connect(settings)
         self._feed = connect(settings, timeout=FEED_BLOCK_MS / 1000 + 2)
+        signer = read_signer(settings)
         self.store = Store(
-            self._commands,
-            Keys(settings.redis.prefix),
-            read_signer(settings),
-            replicas_ack=settings.redis.replicas_ack,
+            self._commands, Keys(settings.redis.prefix), signer, replicas_ack=settings.redis.replicas_ack
         )
         self._receipts = Receipts(self.store, self._feed)
         try:
-            self._supervisor = Supervisor(taken(settings), self._bury)
+            self._supervisor = Supervisor(taken(settings, self.store.voucher.key), self._bury)
         except (OSError, PortTakenError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             raise StartError(f"proxy.listen {settings.proxy.listen}: {why}") from None
+        self._audit = Audit(self.store)
         try:
             self._local = LocalHolds(self.store, self._receipts, settings.state_dir, self._supervisor.hold)
         except UnreadableError as error:
@@ -122,9 +122,10 @@ class ControlProcess:
             self._background.append(tasks.spawn(self._redis.watch(), "redis-watch"))
         await self._inspect_redis()
         self._receipts.start()
+        self._background.append(tasks.spawn(self._audit.run(), "audit"))
         self._background.append(tasks.spawn(Scheduler(self.store, self._receipts).run(), "scheduler"))
         self._background.append(tasks.spawn(self._operators.run(), "operators"))
-        self._background.append(tasks.spawn(Following.of(self.store.signer, self._settings).run(), "keys"))
+        self._background.append(tasks.spawn(self._follow_keys(), "keys"))
         self._background.append(tasks.spawn(self._local.run(), "local-holds"))
         if self._tls is not None:
             self._background.append(tasks.spawn(keep_current([self._tls]), "certificates"))
@@ -240,6 +241,12 @@ class ControlProcess:
         else:
             tasks.spawn(self._restart_unasked(), "restart")
 
+    async def _follow_keys(self) -> None:
+        """Use the keys that there are now; workers vouch for themselves by the one that signs."""
+        following = Following.of(self.store.signer, self._settings)
+        following.on_change = lambda: self._supervisor.vouch(self.store.voucher.key)
+        await following.run()
+
     async def _restart_unasked(self) -> None:
         with contextlib.suppress(Conflict):  # the log has it
             await self._restart()
@@ -251,7 +258,7 @@ class ControlProcess:
             Conflict: not now, or not with these settings.
         """
         try:
-            accepted = accept(self._settings)
+            accepted = accept(self._settings, self.store.voucher.key)
             replaced = await self._supervisor.restart(accepted)
         except (SettingsError, RestartError) as error:
             _log.error("restart_refused", error=str(error))
@@ -271,7 +278,8 @@ class ControlProcess:
         """Say it for a child that the kernel reported dead: no receipt needs to wait for its lease."""
         keys = self.store.keys
         try:
-            await self._commands.register_script(scripts.LEAVE)(keys=[keys.replicas, keys.acks], args=[member, ""])
+            args = [member, "", self.store.voucher.leave(member)]
+            await self._commands.register_script(scripts.LEAVE)(keys=[keys.replicas, keys.acks], args=args)
         except (RedisError, OSError, TimeoutError) as error:
             _log.warning("leave_failed", replica=member, error=str(error))
 
@@ -289,7 +297,11 @@ class ControlProcess:
         await self._supervisor.count()
         for basis, seconds in self._receipts.take_durations():
             self._counters.observe("portcullis_enforcement_seconds", (str(basis),), seconds)
-        own = [self._counters.samples(), self._local.samples(), self._drills.samples(), await self._offline()]
+        forged: list[Sample] = [
+            ("portcullis_forged_total", ("replica",), self._receipts.roll.forged),
+            ("portcullis_forged_total", ("policy",), self._audit.forged),
+        ]
+        own = [self._counters.samples(), self._local.samples(), self._drills.samples(), forged, await self._offline()]
         return expose([*self._supervisor.samples(), *own])
 
     async def _offline(self) -> list[Sample]:

@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 
 from gateway.control.problems import Forbidden, Unauthenticated
 from gateway.control.remembered import Operators
-from gateway.enforcement.store import Store
+from gateway.enforcement.store import NotInitialisedError, Store
 from gateway.identity.keys import MAX_CREDENTIAL
 from gateway.identity.records import OperatorRecord, Role
 
@@ -61,8 +61,12 @@ async def authenticate(request: web.Request, store: Store) -> OperatorRecord:
 
     Raises:
         Unauthenticated: there is none, or nobody has it.
+        NotInitialisedError: Redis holds no policy, and so nobody's token: whoever it was must not look for another.
     """
-    return _known(await _operator(_bearer(request), store))
+    operator = await _operator(_bearer(request), store)
+    if operator is None and not await store.redis.exists(store.keys.cur):
+        raise NotInitialisedError
+    return _known(operator)
 
 
 async def authenticate_or_remember(

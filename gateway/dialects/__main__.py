@@ -44,6 +44,18 @@ for each operation that streams a `stream_error` that its SDK raises on. Name it
 in `gateway.settings.Provider.dialect`. The tests in `tests/dialects` walk every table; give its shape to `SHAPES` in
 `test_refusal.py`, its SDK to `test_sdk_operations.py`, and run this command.
 
+## Limits
+
+- What was created through the gateway is not remembered yet: whatever uses a stored thing (a response, a batch, a
+  session) is decided as if it could be any model's.
+- What a provider goes on with by itself (a batch begun before the kill, a scheduled agent) is not stopped.
+- Anthropic's SDK fetches a batch's results from the address in the batch, which is the provider's own; fetch
+  `/v1/messages/batches/{batch}/results` instead. Google's uploads and Realtime calls by WebRTC go past the gateway in
+  the same way, and are not served, or only begun by it.
+- Keys in a query (`?key=`) are refused. Bedrock requests are signed with keys from settings; roles of an instance are
+  not assumed. Callers cannot be known by a signature of theirs: they send their gateway key as the bearer key.
+- An empty model, which vLLM takes for its default, is refused: name it.
+
 ## What bodies are read
 
 JSON in UTF-8 under one `Content-Type: application/json`; where the table says so, `multipart/form-data`. One `gzip` or

@@ -81,6 +81,8 @@ _TUNED = tuple(
     )
 )  # fmt: skip
 _VERSIONS = ("v1beta", "v1")
+_QUERY_KEYS = frozenset(("key", "access_token", "oauth_token"))
+"""System parameters of Google's APIs that hold a credential."""
 
 
 def _verbs(version: str, models: str, prefix: str) -> list[Operation]:
@@ -176,6 +178,7 @@ GEMINI = Dialect(
     credential=(b"x-goog-api-key", b""),
     error_body=error_body,
     request_id_header="x-request-id",
+    query_keys=_QUERY_KEYS,
     not_served=(
         (r"\w+ /v1beta/(upload/.*|files:register)|\w+ /upload/.*", "uploads go on at an address outside the gateway"),
         (
@@ -267,5 +270,6 @@ VERTEX = Dialect(
     credential=(b"authorization", b"Bearer "),
     error_body=error_body,
     request_id_header="x-request-id",
+    query_keys=_QUERY_KEYS,
     source="google-genai 3.4 with vertexai=True, anthropic-python 2.12 lib/vertex",
 )

@@ -10,7 +10,8 @@ import contextlib
 import itertools
 import platform
 import secrets
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from gateway import tasks
 from gateway.enforcement import lease, scripts
 from gateway.enforcement.compiling import compiled, outlived
 from gateway.enforcement.connection import Client
-from gateway.enforcement.entry import RESEAL, Entry, read_entry
+from gateway.enforcement.entry import RESEAL, Entry, Position, hash_of, read_entry
 from gateway.enforcement.feed import Feed, NotInitialisedError
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.local import merged
@@ -41,11 +42,13 @@ from gateway.enforcement.replica import (
 )
 from gateway.enforcement.signing import ForgedError, Verifier
 from gateway.enforcement.standing import Callers, Plane, Standing
+from gateway.enforcement.vouching import Voucher
 from gateway.errors import describe
 from gateway.identity.directory import UNKNOWN, Unknown
+from gateway.identity.records import CallerRecord
 from gateway.observability.metrics import Sample
 from gateway.policy.caller import Caller
-from gateway.policy.document import Document
+from gateway.policy.document import LONGEST_STALE, Document
 from gateway.policy.snapshot import Snapshot
 
 
@@ -61,6 +64,7 @@ class Agent(Standing):
         commands: Client,
         feed: Client,
         version: str,
+        voucher: Voucher,
     ) -> None:
         remembered = recall(state_dir, verifier)
         replica = Replica(secrets.token_hex(16), None if remembered is None else remembered.entry.position)
@@ -68,6 +72,7 @@ class Agent(Standing):
         self.name = name
         self.renew_failures = 0
         self.fenced_times = 0
+        self.forged: Counter[str] = Counter()
         self.regressions = 0
         self.nacks = 0
         self.records = Records(commands, keys, verifier)
@@ -76,6 +81,7 @@ class Agent(Standing):
         self._commands = commands
         self._feed = Feed(commands, feed, keys, verifier)
         self._version = version
+        self._voucher = voucher
         self._doc = ""
         self._applying = asyncio.Lock()
         self._tasks: list[asyncio.Task[Any]] = []
@@ -95,7 +101,10 @@ class Agent(Standing):
     def start(self, plane: Plane) -> None:
         """Begin to follow the policy."""
         self._plane = plane
-        self._tasks = [tasks.spawn(self._follow(), "replica-feed"), tasks.spawn(self._keep_renewing(), "replica-renew")]
+        self._tasks = [
+            tasks.spawn(self._forever(self._follow, "replica-feed"), "replica-feed-keeper"),
+            tasks.spawn(self._forever(self._keep_renewing, "replica-renew"), "replica-renew-keeper"),
+        ]
 
     async def leave(self) -> None:
         """Say that this replica serves nothing any more. Only after the listener is closed and streams are gone."""
@@ -107,11 +116,24 @@ class Agent(Standing):
             if timer is not None:
                 timer.cancel()
         self.replica.fence()
+        mac = self._voucher.leave(self.member)
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(lease.RENEW_TIMEOUT):
-                await self._leave_script(keys=[self._keys.replicas, self._keys.acks], args=[self.member, ""])
+                await self._leave_script(keys=[self._keys.replicas, self._keys.acks], args=[self.member, "", mac])
 
     # ------------------------------------------------------------------ the two loops
+
+    async def _forever(self, loop: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        """Whatever a loop dies of, nobody foresaw it: it is told, the lease is given back, and the loop begins anew."""
+        while True:
+            running = tasks.spawn(loop(), name)
+            try:
+                await asyncio.wait((running,))
+            finally:
+                await tasks.cancel(running)
+            self.replica.fence()
+            self._sever()
+            await asyncio.sleep(1.0)
 
     async def _follow(self) -> None:
         while True:
@@ -135,7 +157,7 @@ class Agent(Standing):
             began = loop.time()
             if self.replica.position is not None and self.replica.state is not State.FENCED:
                 await self._recover(self._renew())
-            await asyncio.sleep(max(0.0, began + lease.RENEW_EVERY - loop.time()))
+            await asyncio.sleep(max(0.0, began + lease.renew_every(min(self._classes())) - loop.time()))
 
     async def _recover(self, work: Awaitable[None]) -> None:
         """Run a step of either loop; whatever it meets leads to a state, not to the loop's end."""
@@ -167,6 +189,7 @@ class Agent(Standing):
         elif isinstance(error, RedisError | OSError | TimeoutError):
             self._tell("redis_unreachable", error)
         else:
+            self.forged["policy"] += isinstance(error, ForgedError)
             self._tell("policy_unusable", error)
 
     def _tell(self, event: str, error: Exception | None = None) -> None:
@@ -213,9 +236,25 @@ class Agent(Standing):
         async with self._applying:
             entry, sealed = await self._feed.current(remembers=self.replica.remembered is not None)
             self.replica.check_jump(entry.position)
+            await self._check_lineage(entry.position)
             self._doc = ""
             await self._adopt(entry, sealed, "all")
         await self._renew()
+
+    async def _check_lineage(self, position: Position) -> None:
+        """Before a jump within an epoch: what was applied last must be in the history that leads there.
+
+        A promoted server that lacks a revision goes on counting from the one before; to follow it would be to forget.
+
+        Raises:
+            Fenced: it is not; only a policy restored under a new epoch leads on.
+        """
+        known = self.replica.position or self.replica.remembered
+        if known is None or known.epoch != position.epoch or known.rev == position.rev:
+            return
+        stored = await self._commands.xrange(self._keys.log, min=f"{known.rev}-0", max=f"{known.rev}-0")
+        if not stored or hash_of(stored[0][1].get(b"entry", b"")) != known.hash:
+            raise Fenced(f"the log's revision {known.rev} is not the one that was applied")
 
     async def _adopt(self, entry: Entry, sealed_entry: bytes, callers: Callers) -> None:
         sealed_document = None
@@ -264,13 +303,22 @@ class Agent(Standing):
         assert self._plane is not None
         fresh: dict[str, Caller | Unknown] = {}
         for fingerprint in self._plane.affected(callers) if callers else ():
-            try:
-                record = await self.records.caller_by_key(fingerprint)
-            except (ForgedError, ValueError) as error:
-                self._log.error("caller_unusable", error=f"{type(error).__name__}: {error}")
-                record = None
+            record = await self.load_caller(fingerprint)
             fresh[fingerprint] = UNKNOWN if record is None else record.caller()
         return fresh
+
+    async def load_caller(self, fingerprint: str) -> CallerRecord | None:
+        """The caller that holds a key. A record that cannot be used is nobody's, and is told of.
+
+        Raises:
+            RedisError: Redis does not answer.
+        """
+        try:
+            return await self.records.caller_by_key(fingerprint)
+        except (ForgedError, ValueError) as error:
+            self.forged["caller"] += isinstance(error, ForgedError)
+            self._log.error("caller_unusable", error=describe(error))
+            return None
 
     def _apply(self, snapshot: Snapshot, entry: Entry, callers: Callers, fresh: dict[str, Caller | Unknown]) -> None:
         """The one synchronous callback."""
@@ -301,22 +349,21 @@ class Agent(Standing):
             self._watch()
 
     async def _send(self, renewal: Renewal) -> tuple[str, str]:
-        here = renewal.position
+        here, member = renewal.position, self.member
+        said = {
+            "rev": here.rev,
+            "hash": here.hash,
+            "swept": renewal.swept,
+            "streams_cut": renewal.streams_cut,
+            "draining": renewal.draining,
+            "finishing": write_finishing(renewal.finishing),
+        }
         answer = await self._renew_script(
             keys=[self._keys.cur, self._keys.replicas, self._keys.acks],
             args=[
-                self.member,
-                here.epoch,
-                here.rev,
-                here.hash,
-                renewal.swept,
-                renewal.streams_cut,
-                renewal.draining,
-                renewal.nonce,
-                platform.node(),
-                self._version,
-                write_finishing(renewal.finishing),
-                renewal.nack,
+                *(member, here.epoch, here.rev, here.hash, renewal.swept, renewal.streams_cut, renewal.draining),
+                *(renewal.nonce, platform.node(), self._version, said["finishing"], renewal.nack),
+                self._voucher.renewal(member, said),
             ],
         )
         status, nonce, rev = (part.decode() for part in answer)
@@ -337,7 +384,9 @@ class Agent(Standing):
             self._timer = asyncio.get_running_loop().call_later(delay, self._due)
 
     def _classes(self) -> set[float]:
-        assert self._snapshot is not None
+        """Every ``max_stale`` that the policy gives; before there is one, the longest that there can be."""
+        if self._snapshot is None:
+            return {LONGEST_STALE}
         document = self._snapshot.document
         return {document.max_stale.controlled, document.max_stale.default, *self._snapshot.max_stale.values()}
 
@@ -349,7 +398,8 @@ class Agent(Standing):
             self._sever()
             if not ahead:
                 self.replica.overdue()
-                self._tell("lease_expired")
+                self._log.info("lease_expired")
+                self._told = "" if self._told == "serving" else self._told  # why is told already, or service again is
         if ahead:
             self._timer = asyncio.get_running_loop().call_later(min(ahead) - moment, self._due)
 
@@ -362,6 +412,7 @@ class Agent(Standing):
         return [
             ("portcullis_renew_failures_total", (self.name,), self.renew_failures),
             ("portcullis_fenced_total", (self.name,), self.fenced_times),
+            *(("portcullis_forged_total", (what,), times) for what, times in self.forged.items()),
             ("portcullis_regressions_total", (self.name,), self.regressions),
             ("portcullis_forks_total", (self.name,), self.fenced_times - self.regressions),
             ("portcullis_nacks_total", (self.name,), self.nacks),

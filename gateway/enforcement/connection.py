@@ -65,10 +65,25 @@ def connect(settings: Settings, timeout: float = 2.0, *, replica: bool = False) 
         **_credentials(section, replica=replica),
     }
     if url.startswith("sentinel"):
-        return _through_sentinels(url, section, options)
+        return _losable(_through_sentinels(url, section, options))
     if url.startswith("rediss:") and section.ca_file is not None:
         options["ssl_ca_certs"] = str(section.ca_file)
-    return Redis.from_url(url, **options)
+    return _losable(Redis.from_url(url, **options))
+
+
+def _losable(client: Client) -> Client:
+    """Have uvloop's RuntimeError, for a connection that was closed just before a write, be a lost connection."""
+    pool = client.connection_pool
+
+    class Losable(pool.connection_class):  # type: ignore[misc,name-defined]
+        async def send_packed_command(self, *command: Any, **options: Any) -> None:
+            try:
+                await super().send_packed_command(*command, **options)
+            except RuntimeError as error:
+                raise RedisConnectionError(str(error)) from None
+
+    pool.connection_class = Losable
+    return client
 
 
 def _credentials(section: Section, *, replica: bool) -> dict[str, str]:

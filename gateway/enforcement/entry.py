@@ -1,5 +1,6 @@
 """One revision as it stands in the log: who did what, and the chain that makes it evidence."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal
@@ -72,12 +73,39 @@ class Entry:
         )
 
 
+def read_position(cur: Mapping[bytes, bytes]) -> Position:
+    """Where Redis stands, as ``cur`` says it.
+
+    Raises:
+        ForgedError: somebody else wrote there.
+    """
+    try:
+        return Position(cur[b"epoch"].decode(), int(cur[b"rev"]), cur[b"hash"].decode())
+    except (KeyError, ValueError) as error:
+        raise ForgedError(f"cur is unreadable: {error!r}") from None
+
+
 def read_entry(data: bytes, verifier: Verifier) -> Entry:
     """An entry as it was stored, verified.
 
     Raises:
         ForgedError: hash or signature does not fit, or it is no entry at all.
     """
+    entry, kid, signature = _read(data)
+    verifier.verify("revision", entry.hash, b"", kid, signature)
+    return entry
+
+
+def hash_of(data: bytes) -> str:
+    """The hash of an entry as it was stored: which revision it is, whoever signed it.
+
+    Raises:
+        ForgedError: it does not fit, or it is no entry at all.
+    """
+    return _read(data)[0].hash
+
+
+def _read(data: bytes) -> tuple[Entry, str, str]:
     try:
         fields = orjson.loads(data)
         claimed, kid, signature = str(fields.pop("hash")), str(fields.pop("kid")), str(fields.pop("sig"))
@@ -88,5 +116,4 @@ def read_entry(data: bytes, verifier: Verifier) -> Entry:
         raise ForgedError(f"log entry unreadable: {error}") from None
     if entry.hash != claimed:
         raise ForgedError(f"revision {entry.rev}: the hash does not fit")
-    verifier.verify("revision", claimed, b"", kid, signature)
-    return entry
+    return entry, kid, signature

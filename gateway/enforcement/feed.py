@@ -1,7 +1,7 @@
 """The log of revisions as a replica reads it: news as they come, what was missed, or the current one whole."""
 
 from gateway.enforcement.connection import FEED_BLOCK_MS, Client
-from gateway.enforcement.entry import Entry, read_entry
+from gateway.enforcement.entry import Entry, read_entry, read_position
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.replica import Fenced, Regressed
 from gateway.enforcement.signing import Verifier
@@ -51,12 +51,13 @@ class Feed:
                     "Redis is empty, and a policy is remembered; restore it with `portcullis policy restore`"
                 )
             raise NotInitialisedError("there is no policy in Redis; `portcullis init` writes the first")
-        rev = int(cur[b"rev"])
+        position = read_position(cur)
+        rev = position.rev
         stored = await self._commands.xrange(self._keys.log, min=f"{rev}-0", max=f"{rev}-0")
         if not stored:
             raise Fenced(f"revision {rev} has no entry in the log")
         sealed = stored[0][1].get(b"entry", b"")
         entry = read_entry(sealed, self._verifier)
-        if (entry.epoch, entry.rev, entry.hash) != (cur[b"epoch"].decode(), rev, cur[b"hash"].decode()):
+        if entry.position != position:
             raise Fenced(f"revision {rev} is not what its log entry says")
         return entry, sealed

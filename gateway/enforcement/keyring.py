@@ -95,6 +95,7 @@ class Following:
         self._read = read
         self._files = files
         self._stamp = self._look()
+        self.on_change: Callable[[], None] = lambda: None
 
     @classmethod
     def of(cls, kept: Verifier, settings: Settings) -> "Following":
@@ -124,6 +125,7 @@ class Following:
             _log.error("keys_kept", error=str(error))
             return
         self._kept.take(found)
+        self.on_change()
         _log.info("keys_loaded", trusted=self._kept.trusted, signing=getattr(self._kept, "kid", None))
 
 

@@ -17,6 +17,8 @@ GUARD = 0.05
 
 RENEW_EVERY = 1.0
 RENEW_TIMEOUT = 0.5
+RENEWALS_PER_LEASE = 3
+"""A lease outlives two renewals that get lost, as leases commonly do."""
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -24,6 +26,11 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 def now() -> float:
     """Seconds on a clock that no one sets and that runs while the machine sleeps."""
     return time.clock_gettime(_CLOCK)
+
+
+def renew_every(shortest: float) -> float:
+    """Seconds between renewals where the shortest ``max_stale`` is this one."""
+    return min(RENEW_EVERY, shortest / RENEWALS_PER_LEASE)
 
 
 def serve_until(renewed_at: float, max_stale: float) -> float:

@@ -50,9 +50,13 @@ class Orphans:
         due = []
         for rev, orphan in list(self._seen.items()):
             if rev not in proving and moment > lease.wait_until(orphan.since, patience):
-                members = {name: said for name, said in (await self._store.members()).items() if not said.get("left")}
+                listed = await self._store.members()
+                left = self._store.gone(listed)
+                members = {name: said for name, said in listed.items() if name not in left}
                 durable = False if self._store.replicas_ack else None  # whoever knew is gone
-                committed = Committed(orphan.entry, current, current, members, "", orphan.since, durable=durable)
+                committed = Committed(
+                    orphan.entry, current, current, members, "", orphan.since, durable=durable, left=left
+                )
                 due.append((committed, await self._closed(rev)))
         return due
 
@@ -78,7 +82,7 @@ class Orphans:
         entries: list[Entry] = []
         for _, fields in reversed(stored):
             try:
-                entries.append(read_entry(fields[b"entry"], self._store.signer))
+                entries.append(read_entry(fields.get(b"entry", b""), self._store.signer))
             except ForgedError:
                 break
         return entries[::-1]

@@ -7,7 +7,7 @@ granted before it has run out. With no replica at all there is nothing to prove:
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -18,18 +18,15 @@ from redis.exceptions import RedisError
 from gateway import tasks
 from gateway.enforcement import lease, scripts
 from gateway.enforcement.connection import FEED_BLOCK_MS, Client
-from gateway.enforcement.entry import Position
 from gateway.enforcement.orphans import Orphans
 from gateway.enforcement.replica import read_nack, reads_as_finishing
+from gateway.enforcement.roll import Roll
 from gateway.enforcement.signing import ForgedError
-from gateway.enforcement.store import Committed, Current, NotInitialisedError, Store
+from gateway.enforcement.store import Committed, NotInitialisedError, Store
 from gateway.policy.document import LONGEST_STALE, canonical
 
 POLL_SECONDS = 0.25
 """How often the list of replicas is read anew while a receipt is open, in case the feed of acks is broken."""
-
-TOMBSTONE_SECONDS = 3600.0
-"""How long a member that left stays listed, so that a renewal on its way cannot bring it back."""
 
 _log = structlog.get_logger("portcullis.receipts")
 
@@ -170,20 +167,18 @@ class Receipts:
         self._store = store
         self._feed = feed
         self._open: dict[int, Receipt] = {}
-        self._leave = store.redis.register_script(scripts.LEAVE)
+        self.roll = Roll(store)
         self._record_once = store.redis.register_script(scripts.RECORD)
         self._tasks: list[asyncio.Task[Any]] = []
         self._heard = asyncio.Event()
-        self._watched: dict[str, tuple[bytes, float]] = {}
         self._orphans = Orphans(store)
-        self._reached: dict[int, tuple[Position, float]] = {}
         self._durations: list[tuple[Basis, float]] = []
 
     def start(self) -> None:
         """Begin to listen."""
         self._tasks = [
             tasks.spawn(self._listen(), "receipts-acks"),
-            tasks.spawn(self._every_second(self._prune_once), "receipts-prune"),
+            tasks.spawn(self._every_second(self.roll.look), "receipts-roll"),
             tasks.spawn(self._every_second(self._complete_orphans), "receipts-orphans"),
         ]
 
@@ -196,6 +191,7 @@ class Receipts:
         known = self._open.get(committed.entry.rev)
         if known is not None and known.committed.entry.hash == committed.entry.hash:
             return known  # by the hash: after a loss another revision may have the same number
+        committed = replace(committed, members=self.roll.expected(committed))
         receipt = Receipt(
             gateway=committed.current.document.gateway,
             committed=committed,
@@ -287,7 +283,8 @@ class Receipts:
     async def _refresh(self, receipt: Receipt) -> None:
         try:
             for member, said in (await self._store.members()).items():
-                receipt.hear(member, said, lease.now())
+                if member in receipt.members and self.roll.vouched(member, said):
+                    receipt.hear(member, said, lease.now())
         except (RedisError, OSError, TimeoutError):
             pass  # the leases run out without Redis too
 
@@ -353,40 +350,6 @@ class Receipts:
         for committed, models in await self._orphans.due(set(self._open)):
             _log.warning("receipt_taken_over", revision=committed.entry.rev)
             self.open(committed, models)
-
-    async def _prune_once(self) -> None:
-        """Close members that have not renewed for as long as a lease can last: by Friday they are gone."""
-        stored: dict[bytes, bytes] = await self._store.redis.hgetall(self._store.keys.replicas)
-        current = await self._store.current()
-        now = lease.now()
-        watched = {}
-        for raw, value in stored.items():
-            member = raw.decode()
-            seen, since = self._watched.get(member, (b"", now))
-            watched[member] = (value, since if seen == value else now)
-            since = watched[member][1]
-            said = orjson.loads(value)
-            if said.get("left"):
-                if now - since > TOMBSTONE_SECONDS:
-                    await self._store.redis.hdel(self._store.keys.replicas, member)
-            elif now > lease.wait_until(since, await self._longest_since(said["rev"], current)):
-                await self._leave(keys=[self._store.keys.replicas, self._store.keys.acks], args=[member, value])
-                _log.warning("replica_expired", replica=member)
-        self._watched = watched
-
-    async def _longest_since(self, rev: int, current: Current) -> float:
-        """The longest lease of a member that last said it stands at ``rev``: it may have applied what came then."""
-        if rev >= current.rev:
-            return current.snapshot.longest_stale
-        if self._reached.get(rev, (None, 0.0))[0] != current.position:
-            try:
-                between = await self._store.documents(rev, current.rev)
-                longest = max((document.longest_stale for document in between), default=LONGEST_STALE)
-            except (ForgedError, ValueError):
-                longest = LONGEST_STALE
-            self._reached = {known: found for known, found in self._reached.items() if found[0] == current.position}
-            self._reached[rev] = (current.position, longest)
-        return self._reached[rev][1]
 
 
 def _oldest(committed: Committed) -> int:

@@ -43,12 +43,21 @@ class Records:
         return None if sealed is None else self._open_caller(caller_id, sealed)
 
     async def caller_by_key(self, fingerprint: str) -> CallerRecord | None:
-        """The caller that holds a key. The pointer is not signed; that the caller's record lists the key is."""
-        caller_id = await self._get(self._keys.record("key", fingerprint))
+        """The caller that holds a key. The pointer is not signed; that the caller's record lists the key is.
+
+        Raises:
+            ForgedError: the record is not one of ours, or the pointer leads to somebody who does not have the key.
+        """
+        pointer = self._keys.record("key", fingerprint)
+        caller_id = await self._get(pointer)
         if caller_id is None:
             return None
         record = await self.caller(caller_id.decode("utf-8", "replace"))
-        return record if record is not None and record.holds(fingerprint) else None
+        if record is None or record.holds(fingerprint):
+            return record
+        if await self._get(pointer) == caller_id:  # both go in one script: they differ while that runs, and no longer
+            raise ForgedError(f"a key that leads to {caller_id!r}, who does not have it")
+        return None
 
     async def operator(self, operator_id: str) -> OperatorRecord | None:
         """An operator by id.
@@ -143,10 +152,23 @@ class Records:
             ForgedError: it is not there, not ours, or not what its name says.
             ValueError: it is ours and does not fit the schema.
         """
+        sealed = await self._sealed_document(sha256)
+        return await beside(sealed, open_document, sha256, sealed, self._verifier), sealed
+
+    async def verify_document(self, sha256: str) -> None:
+        """Make sure that a document is there as it was signed.
+
+        Raises:
+            ForgedError: it is not.
+        """
+        sealed = await self._sealed_document(sha256)
+        await beside(sealed, unsealed_document, sha256, sealed, self._verifier)
+
+    async def _sealed_document(self, sha256: str) -> bytes:
         sealed = await self._get(self._keys.doc(sha256))
         if sealed is None:
             raise ForgedError(f"document {sha256[:12]}… is not there")
-        return await beside(sealed, open_document, sha256, sealed, self._verifier), sealed
+        return sealed
 
     async def read(self, sha256: str, at: str) -> tuple[Readable, bytes]:
         """A policy document as far as this gateway can read it, and its sealed form. ``at``: when it was committed.
@@ -184,10 +206,19 @@ def open_document(sha256: str, sealed: bytes, verifier: Verifier) -> Document:
         ForgedError: it is not ours, or not what its name says.
         ValueError: it is ours and does not fit the schema.
     """
+    return load(unsealed_document(sha256, sealed, verifier))
+
+
+def unsealed_document(sha256: str, sealed: bytes, verifier: Verifier) -> bytes:
+    """A document's text from its sealed form.
+
+    Raises:
+        ForgedError: it is not ours, or not what its name says.
+    """
     body = verifier.unseal("document", sha256, sealed)
     if digest(body) != sha256:
         raise ForgedError(f"document {sha256[:12]}…: the content is another's")
-    return load(body)
+    return body
 
 
 def _glob(prefix: str) -> str:

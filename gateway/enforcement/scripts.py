@@ -91,7 +91,7 @@ return {'DONE'}
 
 RENEW = """
 -- KEYS: cur replicas acks
--- ARGV: member epoch rev hash swept streams_cut draining nonce host version finishing nack
+-- ARGV: member epoch rev hash swept streams_cut draining nonce host version finishing nack mac
 if redis.replicate_commands then redis.replicate_commands() end
 local cur = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'hash')
 local was = redis.call('HGET', KEYS[2], ARGV[1])
@@ -112,7 +112,7 @@ local swept, draining = tonumber(ARGV[5]), tonumber(ARGV[7])
 redis.call('HSET', KEYS[2], ARGV[1], cjson.encode({
   rev = rev, hash = ARGV[4], swept = swept, renew_seq = last.renew_seq + 1,
   streams_cut = tonumber(ARGV[6]), draining = draining, host = ARGV[9], version = ARGV[10],
-  finishing = ARGV[11] or '', nack = nack}))
+  finishing = ARGV[11] or '', nack = nack, mac = ARGV[13] or ''}))
 local told = last.rev == rev and last.swept == swept and last.draining == draining
 if not told or (last.finishing or '') ~= (ARGV[11] or '') then
   redis.call('XADD', KEYS[3], 'MAXLEN', '~', '10000', '*', 'member', ARGV[1], 'rev', ARGV[3],
@@ -122,17 +122,18 @@ return {'OK', ARGV[8], cur[2]}
 """
 
 LEAVE = """
--- KEYS: replicas acks   ARGV: member seen ('' for a leave of one's own; else the value that proves nobody renewed)
+-- KEYS: replicas acks   ARGV: member seen mac
+-- seen: '' for a leave of one's own; else the value that proves nobody renewed
 if redis.replicate_commands then redis.replicate_commands() end
 local was = redis.call('HGET', KEYS[1], ARGV[1])
 if not was then
-  if ARGV[2] == '' then redis.call('HSET', KEYS[1], ARGV[1], '{"left":true}') end
+  if ARGV[2] == '' then redis.call('HSET', KEYS[1], ARGV[1], cjson.encode({left = true, left_mac = ARGV[3] or ''})) end
   return 0
 end
 if ARGV[2] ~= '' and was ~= ARGV[2] then return 0 end
 local last = cjson.decode(was)
 if last.left then return 0 end
-last.left = true
+last.left, last.left_mac = true, ARGV[3] or ''
 redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(last))
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', '10000', '*', 'member', ARGV[1], 'left', '1')
 return 1

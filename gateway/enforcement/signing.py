@@ -5,6 +5,7 @@ write to Redis cannot lift anything. Purpose and name are signed along: a record
 """
 
 import base64
+import hmac
 import os
 import re
 from hashlib import sha256
@@ -14,6 +15,8 @@ import orjson
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from gateway.enforcement.vouching import Voucher
 
 
 class ForgedError(Exception):
@@ -76,12 +79,14 @@ class Signer(Verifier):
         super().__init__(private_key.public_key(), *others)
         self._private_key = private_key
         self.kid = key_id(private_key.public_key())
+        self.voucher = Voucher(_vouching_key(private_key))
 
     def take(self, other: Verifier) -> None:
         """Sign as another one signs, and trust what it trusts."""
         super().take(other)
         if isinstance(other, Signer):
             self._private_key, self.kid = other._private_key, other.kid  # noqa: SLF001 - of the same class
+            self.voucher.turn(other.voucher.key)
 
     def sign(self, purpose: str, name: str, body: bytes) -> str:
         """The signature, base64."""
@@ -90,6 +95,11 @@ class Signer(Verifier):
     def seal(self, purpose: str, name: str, body: bytes) -> bytes:
         """A record that ``unseal`` accepts."""
         return orjson.dumps({"kid": self.kid, "sig": self.sign(purpose, name, body)}) + b"\n" + body
+
+
+def _vouching_key(key: Ed25519PrivateKey) -> bytes:
+    """The key that replicas vouch for themselves with: whoever has the signing key has it, and nobody else."""
+    return hmac.new(key.private_bytes_raw(), b"portcullis vouching", sha256).digest()
 
 
 def key_id(key: Ed25519PublicKey) -> str:

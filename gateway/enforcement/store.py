@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -11,7 +12,7 @@ import orjson
 from gateway.enforcement import lease, scripts
 from gateway.enforcement.compiling import beside, compiled, outlived
 from gateway.enforcement.connection import Client
-from gateway.enforcement.entry import GENESIS, Entry, Position, read_entry
+from gateway.enforcement.entry import GENESIS, Entry, Position, read_entry, read_position
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.records import Records
 from gateway.enforcement.signing import ForgedError, Signer
@@ -95,16 +96,18 @@ class Edit:
 class Committed:
     """A revision that is in the log. ``at`` is the lease clock after the reply; ``members`` who had to know.
 
+    ``left``: who was listed, and need not know.
     ``durable``: whether as many of Redis' replicas have it as must; ``None`` where none must.
     """
 
     entry: Entry
     current: Current
     previous: Current
-    members: dict[str, dict[str, Any]]
+    members: Mapping[str, Mapping[str, Any]]
     replid: str
     at: float
     repeated: bool = False
+    left: frozenset[str] = frozenset()
     durable: bool | None = None
 
 
@@ -119,6 +122,7 @@ class Store:
         self.replicas_ack = replicas_ack
         self.keys = keys
         self.signer = signer
+        self.voucher = signer.voucher
         self.records = Records(redis, keys, signer)
         self._commit = redis.register_script(scripts.COMMIT)
         self._init = redis.register_script(scripts.INIT)
@@ -134,15 +138,29 @@ class Store:
             ForgedError: what it holds is not ours.
             NewerError: it is ours, and not to be read here.
         """
-        cur: dict[bytes, bytes] = await self.redis.hgetall(self.keys.cur)
-        if not cur:
-            raise NotInitialisedError
-        position = Position(cur[b"epoch"].decode(), int(cur[b"rev"]), cur[b"hash"].decode())
+        position = await self._position()
         known = self._known(position)
         if known is not None:
             return known
         async with self._reading:  # once, however many ask
             return self._known(position) or await self._read(position)
+
+    async def verify(self) -> None:
+        """Read the policy in force as if nothing were known of it.
+
+        Raises:
+            NotInitialisedError: Redis is empty.
+            ForgedError: what it holds is not ours.
+        """
+        position = await self._position()
+        entry = await self._entry_of(position)
+        await self.records.verify_document(entry.doc)
+
+    async def _position(self) -> Position:
+        cur: dict[bytes, bytes] = await self.redis.hgetall(self.keys.cur)
+        if not cur:
+            raise NotInitialisedError
+        return read_position(cur)
 
     @property
     def last(self) -> Current | None:
@@ -154,9 +172,7 @@ class Store:
         return known if known is not None and known.position == position and not outlived(known.snapshot) else None
 
     async def _read(self, position: Position) -> Current:
-        entry = await self.entry(position.rev)
-        if entry is None or entry.position != position:
-            raise ForgedError(f"revision {position.rev} is not what its log entry says")
+        entry = await self._entry_of(position)
         known = self._cached
         if known is not None and known.doc == entry.doc:
             current = await self._renumbered(known, entry)
@@ -177,6 +193,12 @@ class Store:
             snapshot = await compiled(known.document, entry.rev)
         return Current(entry.position, entry.doc, known.document, snapshot)
 
+    async def _entry_of(self, position: Position) -> Entry:
+        entry = await self.entry(position.rev)
+        if entry is None or entry.position != position:
+            raise ForgedError(f"revision {position.rev} is not what its log entry says")
+        return entry
+
     async def standing(self) -> Standing:
         """What Redis has, whatever it is: for whoever must judge it without being stopped by it."""
         cur: dict[bytes, bytes] = await self.redis.hgetall(self.keys.cur)
@@ -191,7 +213,7 @@ class Store:
     async def entry(self, rev: int) -> Entry | None:
         """One revision of the log."""
         stored = await self.redis.xrange(self.keys.log, min=f"{rev}-0", max=f"{rev}-0")
-        return read_entry(stored[0][1][b"entry"], self.signer) if stored else None
+        return read_entry(stored[0][1].get(b"entry", b""), self.signer) if stored else None
 
     async def documents(self, first: int, last: int) -> list[Document]:
         """The different documents of a run of revisions, both ends included.
@@ -200,7 +222,7 @@ class Store:
             ForgedError: the log or the documents no longer reach back that far.
         """
         stored = await self.redis.xrange(self.keys.log, min=f"{first}-0", max=f"{last}-0")
-        entries = [read_entry(fields[b"entry"], self.signer) for _, fields in stored]
+        entries = [read_entry(fields.get(b"entry", b""), self.signer) for _, fields in stored]
         if len(entries) != last - first + 1:
             raise ForgedError(f"the log does not have revisions {first} to {last}")
         return [(await self.records.document(sha256))[0] for sha256 in dict.fromkeys(entry.doc for entry in entries)]
@@ -287,19 +309,21 @@ class Store:
         *,
         repeated: bool,
     ) -> Committed:
-        members = _members(answer["members"])
+        listed = _listed(answer["members"])
+        left = self.gone(listed)
+        members = {name: said for name, said in listed.items() if name not in left}
         if repeated:
             known = await self.entry(answer["rev"])
             if known is None or known.hash != answer["hash"]:
                 raise LostError
             current = await self.current()
-            return Committed(known, current, base, members, answer["replid"], at, repeated=True)
+            return Committed(known, current, base, members, answer["replid"], at, repeated=True, left=left)
         if document is None:
             current = await self._renumbered(base, entry)
         else:
             current = Current(entry.position, entry.doc, document, await compiled(document, entry.rev))
         self._cached = current
-        return Committed(entry, current, base, members, answer["replid"], at)
+        return Committed(entry, current, base, members, answer["replid"], at, left=left)
 
     async def init(
         self,
@@ -349,7 +373,11 @@ class Store:
     async def members(self) -> dict[str, dict[str, Any]]:
         """Every replica that Redis lists, with what it last said; those that left too."""
         stored: dict[bytes, bytes] = await self.redis.hgetall(self.keys.replicas)
-        return {member.decode(): orjson.loads(value) for member, value in stored.items()}
+        return {member.decode(): read_said(value) for member, value in stored.items()}
+
+    def gone(self, listed: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
+        """Who of those that are listed left, and somebody vouches for it."""
+        return frozenset(name for name, said in listed.items() if said.get("left") and self.voucher.vouches(name, said))
 
     # ------------------------------------------------------------------ records
 
@@ -389,9 +417,17 @@ class Store:
         return self.keys.record(kind, name)
 
 
-def _members(flat: list[str] | dict[str, Any]) -> dict[str, dict[str, Any]]:
+def read_said(value: str | bytes) -> dict[str, Any]:
+    """What Redis lists of a member; nothing, where somebody wrote something else there."""
+    try:
+        said = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _listed(flat: list[str] | dict[str, Any]) -> dict[str, dict[str, Any]]:
     """``HGETALL`` as a script sees it: a flat list, or, when empty, what Lua makes of an empty table."""
     if not isinstance(flat, list):
         return {}
-    listed = {member: orjson.loads(value) for member, value in zip(flat[::2], flat[1::2], strict=True)}
-    return {member: said for member, said in listed.items() if not said.get("left")}
+    return {member: read_said(value) for member, value in zip(flat[::2], flat[1::2], strict=True)}

@@ -1,7 +1,9 @@
 """Logs of what changes: JSON lines on standard error, one event each."""
 
+import contextlib
 import logging
 import sys
+from typing import TextIO, cast
 
 import orjson
 import structlog
@@ -18,6 +20,24 @@ def configure() -> None:
             structlog.processors.JSONRenderer(serializer=lambda event, **_: orjson.dumps(event, default=str).decode()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),  # a line is one write: processes share it
+        # a line is one write: processes share it
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, Lossy(sys.stderr))),
         cache_logger_on_first_use=True,
     )
+
+
+class Lossy:
+    """A stream that loses what it cannot write: where a disk is full, what is being told of must go on all the same."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write, if it can be written."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Flush, if it can be written."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()

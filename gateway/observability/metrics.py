@@ -67,6 +67,7 @@ METRICS: tuple[Definition, ...] = (
     Definition(_P + "replica_serving", "gauge", "1 while a replica may serve.", ("replica", "state")),
     Definition(_P + "renew_failures_total", "counter", "Lease renewals that got no answer.", ("replica",)),
     Definition(_P + "fenced_total", "counter", "Times a replica found another history in Redis.", ("replica",)),
+    Definition(_P + "forged_total", "counter", "Found in Redis, and not of this gateway's making.", ("what",)),
     Definition(_P + "regressions_total", "counter", "Times it was empty or behind what a replica knew.", ("replica",)),
     Definition(_P + "forks_total", "counter", "Times it told another story than the one a replica knew.", ("replica",)),
     Definition(_P + "nacks_total", "counter", "Policies that a replica could not read whole.", ("replica",)),

@@ -13,7 +13,7 @@ equal conditions are one node.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from graphlib import CycleError, TopologicalSorter
 from operator import attrgetter
 from typing import Annotated, Any, Literal, Self, get_args
@@ -309,6 +309,7 @@ _KINDS = frozenset(str(kind) for kind in Kind)
 _OF_COUNTRIES = frozenset(("nationality", "latest_nationality", "permanent_residence", "org_country"))
 
 
+@lru_cache(maxsize=4096)
 def is_country(code: str) -> bool:
     """Whether a code has the form of ISO 3166-1 alpha-2, or is one for the stateless and refugees (XXA, XXB, XXC)."""
     return (len(code) == 2 and code.isascii() and code.isalpha() and code.isupper()) or code in ("XXA", "XXB", "XXC")

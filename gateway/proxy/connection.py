@@ -117,10 +117,7 @@ class ClientConnection:
         if self._drained is not None:
             self._drain(len(data))
         elif self._fault is None:
-            try:
-                self._read(data)
-            except Exception as error:  # noqa: BLE001 - the outermost rim
-                self._failed(error)
+            self.run(self._read, data)
         if len(data) >= FULL_READ:
             self._let_others_read()
 

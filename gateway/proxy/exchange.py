@@ -200,6 +200,8 @@ class Exchange(Asker):
         if match is None:
             raise self._not_listed()
         operation, path_model = match
+        if head.query and provider.dialect.key_in(head.query):
+            raise malformed("Send the key in a header, not in the query.")
         if head.query_model is not None and operation.query != "model":
             raise malformed("The query must not name a model.")
         if operation.talk is not None and not self.switches():
@@ -392,7 +394,7 @@ class Exchange(Asker):
             names = self._with_path(self.path_model, names)
         if self.operation.candidates:
             unnamed = (self.operation.candidates, *unnamed)
-        self._asked = Asked(self.provider.name, names, also=unnamed)
+        self._asked = Asked(self.provider.name, names, "chat", unnamed)
 
     def _with_path(self, path_model: str, names: tuple[str, ...]) -> tuple[str, ...]:
         """The models of path and body. Where they are to be the same, no server gets to choose."""

@@ -1,7 +1,7 @@
 """The worker process: a listener, a gate, and the replica that lets it serve.
 
-``python -m gateway.proxy.worker --slot N --name N --sockets FD,… --channel FD``, started by the supervisor. It
-inherits the listening socket of every slot: it accepts from its own, and from a sibling's while told to. A socket's
+``python -m gateway.proxy.worker --slot N --name N --sockets FD,… --channel FD --voucher FD``: the supervisor starts it.
+It inherits the listening socket of every slot: it accepts from its own, and from a sibling's while told to. A socket's
 queue is the supervisor's, so that nothing that waits there is lost when a worker ends.
 
 Leaving: accept nothing more, answer what was sent, close idle connections, wait for streams until the deadline. The
@@ -35,8 +35,8 @@ from gateway.enforcement.keyring import Following as KeysFollowing
 from gateway.enforcement.keyring import read_verifier
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.local import Holds, read_holds
-from gateway.enforcement.signing import ForgedError
-from gateway.errors import describe
+from gateway.enforcement.replica import State
+from gateway.enforcement.vouching import Voucher
 from gateway.identity.directory import Directory
 from gateway.identity.records import CallerRecord
 from gateway.observability import logs, process
@@ -54,6 +54,9 @@ _CUT = "portcullis_streams_cut_total"
 TRAFFIC_SECONDS = 5.0
 SYNC_SECONDS = 10.0
 """How long a worker waits for its first lease before it listens all the same, to refuse with an explanation."""
+UNSURE = (State.BOOT, State.SYNC, State.FENCED)
+"""Where a replica does not stand on what Redis holds now."""
+
 LAST_LOOK_SECONDS = 0.01
 """How long it still accepts what waits at its sockets: where nobody takes them over, the kernel resets that."""
 
@@ -66,6 +69,7 @@ class Place:
     name: str
     sockets: tuple[int, ...]
     channel: int
+    voucher: int
     group: str
     replacing: bool
 
@@ -88,6 +92,7 @@ class Worker:
         self._feed = connect(settings, timeout=FEED_BLOCK_MS / 1000 + 2, replica=True)
         verifier = read_verifier(settings)
         self._keys = KeysFollowing.of(verifier, settings)
+        self._voucher = Voucher(_read(place.voucher))
         self._agent = Agent(
             self._name,
             settings.state_dir,
@@ -96,6 +101,7 @@ class Worker:
             self._commands,
             self._feed,
             __version__,
+            self._voucher,
         )
         self._request_log = RequestLog(_log_fd(settings))
         self._gate = Gate(settings, self._agent.replica, Directory(self._load_caller), self._request_log)
@@ -104,12 +110,15 @@ class Worker:
         self._tls = None if listener is None else watched_server(listener, "proxy.tls", self._gate.counters)
 
     async def _load_caller(self, fingerprint: str) -> CallerRecord | None:
-        """Look a caller up in Redis. A record that cannot be used is nobody's; a Redis that fails is an ``OSError``."""
+        """Look a caller up in Redis. One that fails is an ``OSError``.
+
+        So is one that holds no policy of ours, or an older one: whom it does not know, it may have forgotten.
+        """
         try:
-            return await self._agent.records.caller_by_key(fingerprint)
-        except (ForgedError, ValueError) as error:
-            structlog.get_logger("portcullis.callers").error("caller_unusable", error=describe(error))
-            return None
+            record = await self._agent.load_caller(fingerprint)
+            if record is None and self._agent.replica.state in UNSURE:
+                raise OSError("not known here, but without a lease that says little")
+            return record
         except RedisError as error:
             raise OSError(str(error)) from error
 
@@ -268,6 +277,8 @@ class Worker:
         match message.get("event"):
             case "leave":
                 self._leave_within(message["seconds"])
+            case "vouch":
+                self._voucher.turn(bytes.fromhex(message["key"]))
             case "accept" if not self._leaving.is_set():
                 tasks.spawn(self._accept(message["slot"]), "accept")
             case "release" if message["slot"] != self._place.slot:
@@ -301,12 +312,18 @@ def _log_fd(settings: Settings) -> int:
     return os.open(settings.log.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
 
 
+def _read(descriptor: int) -> bytes:
+    with open(descriptor, "rb") as file:
+        return file.read()
+
+
 def _place() -> Place:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--slot", type=int, required=True)
     arguments.add_argument("--name", required=True)
     arguments.add_argument("--sockets", type=lambda text: tuple(map(int, text.split(","))), required=True)
     arguments.add_argument("--channel", type=int, required=True)
+    arguments.add_argument("--voucher", type=int, required=True)
     arguments.add_argument("--group", required=True)
     arguments.add_argument("--replacing", action="store_true")
     return Place(**vars(arguments.parse_args()))

@@ -18,18 +18,22 @@ FIXED = ("gateway", "state_dir", "proxy.listen", "proxy.workers", "admin", "redi
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Settings, and the text of the file that they come from; empty without a file."""
+    """Settings, and the text of the file that they come from; empty without a file.
+
+    ``voucher``: the key that workers vouch for themselves with.
+    """
 
     settings: Settings
     text: bytes
+    voucher: bytes = b""
 
 
-def taken(settings: Settings) -> Accepted:
+def taken(settings: Settings, voucher: bytes = b"") -> Accepted:
     """What the gateway is started with."""
-    return Accepted(settings, _text())
+    return Accepted(settings, _text(), voucher)
 
 
-def accept(current: Settings) -> Accepted:
+def accept(current: Settings, voucher: bytes = b"") -> Accepted:
     """Read the settings anew, for workers that are to be started.
 
     Raises:
@@ -45,7 +49,7 @@ def accept(current: Settings) -> Accepted:
     changed = [name for name in FIXED if _value(found, name) != _value(current, name)]
     if changed:
         raise SettingsError(f"{', '.join(changed)}: need `portcullis serve` to be stopped and started")
-    return Accepted(found, text)
+    return Accepted(found, text, voucher)
 
 
 def _text() -> bytes:

@@ -82,15 +82,17 @@ class Child:
             ours, theirs = socket.socketpair()
             unless_started.callback(ours.close)
             theirs_alone.callback(theirs.close)
-            text = file_of(self.accepted.text)
+            text, voucher = file_of(self.accepted.text), file_of(self.accepted.voucher)
             theirs_alone.callback(os.close, text)
+            theirs_alone.callback(os.close, voucher)
             numbers = [bound.fileno() for bound in sockets]
             self.process = await asyncio.create_subprocess_exec(
                 *command,
                 *("--slot", str(self.slot), "--name", self.name, "--group", str(os.getpid())),
                 *("--sockets", ",".join(map(str, numbers)), "--channel", str(theirs.fileno())),
+                *("--voucher", str(voucher)),
                 *(("--replacing",) if replacing else ()),
-                pass_fds=[*numbers, theirs.fileno(), text],
+                pass_fds=[*numbers, theirs.fileno(), text, voucher],
                 env={**self._environment(), "PORTCULLIS_CONFIG": f"/dev/fd/{text}"},
                 start_new_session=True,
             )

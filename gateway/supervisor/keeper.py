@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -346,6 +346,14 @@ class Supervisor:
         """Tell every worker which holds of this machine stand; what each says, ``None`` where it does not in time."""
         asked = (child.ask("hold", ANSWER_SECONDS, holds=holds) for child in list(self._children))
         return list(await asyncio.gather(*asked))
+
+    def vouch(self, key: bytes) -> None:
+        """Give every worker, and those to come, the key that it vouches for itself with."""
+        self._accepted = replace(self._accepted, voucher=key)
+        for slot in self._slots:
+            slot.accepted = replace(slot.accepted, voucher=key)
+        for child in self._children:
+            child.tell("vouch", key=key.hex())
 
     def samples(self) -> list[list[Sample]]:
         """What all workers counted, those that are gone too."""

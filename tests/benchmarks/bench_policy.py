@@ -247,7 +247,7 @@ async def applying(policy: Document, socket: str, state_dir: str) -> tuple[float
     async with Redis(unix_socket_path=socket) as redis, Redis(unix_socket_path=socket, socket_timeout=7) as feed:
         store = Store(redis, keys, signer)
         first = await store.init(document([], 5), Edit(), actor="bench")
-        agent = Agent("bench-0", Path(state_dir), signer, keys, redis, feed, "0")
+        agent = Agent("bench-0", Path(state_dir), signer, keys, redis, feed, "0", signer.voucher)
         agent.start(Plane())
         await agent.ready.wait()
         body = dump(policy)

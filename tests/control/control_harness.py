@@ -108,6 +108,8 @@ class Replica:
 
     async def renew(self) -> None:
         keys, last = self.store.keys, self.last
+        said = {"rev": last["rev"], "hash": last["hash"], "swept": last["rev"], "streams_cut": self.streams_cut}
+        mac = self.store.voucher.renewal(self.member, {**said, "draining": 0, "finishing": ""})
         await self.store.redis.register_script(scripts.RENEW)(
             keys=[keys.cur, keys.replicas, keys.acks],
             args=[
@@ -121,6 +123,9 @@ class Replica:
                 "n",
                 "here",
                 "1",
+                "",
+                "",
+                mac,
             ],
         )
 

@@ -90,6 +90,13 @@ async def test_only_a_bearer_token_counts(gate, value):
     assert (await gate.get("/api/v1/holds", token=None, Authorization=f"bearer {OPERATOR}")).status == 200
 
 
+async def test_where_redis_is_empty_nobodys_token_is_called_wrong(gate):
+    await gate.store.redis.flushdb()
+    answer = await gate.get("/api/v1/holds", token=OPERATOR)
+    assert (answer.status, answer.problem) == (503, "unavailable")
+    assert "portcullis init" in answer["detail"]
+
+
 async def test_a_callers_key_is_no_operators_token(gate):
     assert (await gate.get("/api/v1/holds", token="demo-alice")).status == 401
 

@@ -23,11 +23,16 @@ class FakeMember:
         cur: dict[bytes, bytes] = await self._store.redis.hgetall(keys.cur)
         rev = int(cur[b"rev"])
         args: list[Any] = [self.name, cur[b"epoch"], rev, cur[b"hash"], rev if swept is None else swept, cut, draining]
-        answer = await self._renew(
-            keys=[keys.cur, keys.replicas, keys.acks], args=[*args, "n", "host", "1", finishing, nack]
-        )
+        words = ("rev", "hash", "swept", "streams_cut", "draining")
+        said = dict(zip(words, [rev, cur[b"hash"].decode(), *args[4:]], strict=True))
+        mac = self._store.voucher.renewal(self.name, {**said, "finishing": finishing})
+        args += ["n", "host", "1", finishing, nack, mac]
+        answer = await self._renew(keys=[keys.cur, keys.replicas, keys.acks], args=args)
         return answer[0].decode()
 
     async def leave(self) -> None:
         """Say that it serves nothing any more."""
-        await self._leave(keys=[self._store.keys.replicas, self._store.keys.acks], args=[self.name, ""])
+        await self._leave(
+            keys=[self._store.keys.replicas, self._store.keys.acks],
+            args=[self.name, "", self._store.voucher.leave(self.name)],
+        )

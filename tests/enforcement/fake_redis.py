@@ -165,7 +165,7 @@ class FakeServer:
         state = self.state
         cur, replicas, acks = keys
         member, epoch, rev, hash_, swept, cut, draining, nonce, host, version, *rest = args
-        finishing, nack = [*rest, b"", b""][:2]
+        finishing, nack, mac = [*rest, b"", b"", b""][:3]
         here = state.hash_at(cur)
         now = here.get(b"rev", b"")
         was = state.hash_at(replicas).get(member)
@@ -183,7 +183,7 @@ class FakeServer:
         said = {
             "rev": int(rev), "hash": hash_.decode(), "swept": int(swept), "renew_seq": last.get("renew_seq", 0) + 1,
             "streams_cut": int(cut), "draining": int(draining), "host": host.decode(), "version": version.decode(),
-            "finishing": finishing.decode(),
+            "finishing": finishing.decode(), "mac": mac.decode(),
         }  # fmt: skip
         state.hash_at(replicas)[member] = orjson.dumps(_with(said, nack))
         news = ("rev", "swept", "draining")
@@ -196,18 +196,19 @@ class FakeServer:
     def _leave(self, keys: list[bytes], args: list[bytes]) -> int:
         state = self.state
         replicas, acks = keys
-        member, seen = args
+        member, seen, *rest = args
+        mac = rest[0].decode() if rest else ""
         was = state.hash_at(replicas).get(member)
         if was is None:
             if seen == b"":
-                state.hash_at(replicas)[member] = b'{"left":true}'
+                state.hash_at(replicas)[member] = orjson.dumps({"left": True, "left_mac": mac})
             return 0
         if seen not in (b"", was):
             return 0
         last = orjson.loads(was)
         if last.get("left"):
             return 0
-        state.hash_at(replicas)[member] = orjson.dumps(last | {"left": True})
+        state.hash_at(replicas)[member] = orjson.dumps(last | {"left": True, "left_mac": mac})
         state.xadd(acks, b"*", {b"member": member, b"left": b"1"})
         return 1
 

@@ -426,7 +426,9 @@ class ReplicaProc:
     def _start(self) -> None:
         lines = self.world.lines
         commands, feed = client_for(lines, self.machine), client_for(lines, self.machine, 7.0)
-        self.agent = Agent(f"{self.machine}-0", Path(f"/{self.machine}"), SIGNER, KEYS, commands, feed, "0")
+        self.agent = Agent(
+            f"{self.machine}-0", Path(f"/{self.machine}"), SIGNER, KEYS, commands, feed, "0", SIGNER.voucher
+        )
         self.directory = Directory(self._load)
         self.gate = Gate(SETTINGS, self.agent.replica, self.directory, None)
         for provider in self.gate.providers.values():

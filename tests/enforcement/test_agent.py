@@ -82,7 +82,7 @@ async def make(redis, feed, keys, signer, tmp_path) -> AsyncIterator[Callable[..
     made = []
 
     def agent(*, begin: bool = True, verifier: Any = signer, name: str = "host-1-0") -> Following:
-        following = Following(name, tmp_path, verifier, keys, redis, feed, "0")
+        following = Following(name, tmp_path, verifier, keys, redis, feed, "0", signer.voucher)
         following.plane = FakePlane()
         made.append(following)
         if begin:
@@ -458,6 +458,25 @@ async def test_another_policy_in_its_place_is_not_believed(begun, make, redis, k
     assert agent.plane.applied == [(2, "all")]
 
 
+async def test_a_history_that_lacks_what_was_applied_is_not_followed_however_far_it_goes(begun, make, redis, keys):
+    """As after a failover to a server that missed the last revision, with a kill in it."""
+    agent = make(begin=False)
+    base = await begun.current()
+    await agent._synchronise()
+    await commit(begun, "claude-fable-5")
+    await agent._recover(agent._catch_up())
+    entry = dataclasses.replace(_next(base), subject="other")
+    await redis.delete(keys.log)
+    for rev in (2, 3):
+        entry = dataclasses.replace(entry, rev=rev, prev=entry.hash if rev == 3 else base.position.hash)
+        await redis.xadd(keys.log, {"entry": entry.sealed(begun.signer)}, id=f"{rev}-0")
+    await redis.hset(keys.cur, mapping={"rev": 3, "hash": entry.hash})
+    for _ in range(2):
+        await agent._recover(agent._synchronise())
+        assert (agent.replica.state, agent._told, agent.serves()) == (State.FENCED, "fenced", False)
+    assert agent.plane.applied[-1][0] == 2
+
+
 async def test_a_restored_policy_above_what_is_remembered_is(begun, make, redis, keys, signer, tmp_path, until):
     agent = make()
     await until(agent.ready.is_set)
@@ -586,6 +605,35 @@ async def test_it_goes_on_following_after_that(begun, make, until):
     await commit(begun, "gpt-5.4", "claude-fable-5")
     await until(lambda: agent.replica.position.rev == 3)
     assert agent.plane.events[-1][1] == 3
+
+
+async def test_what_nobody_foresaw_ends_no_loop(begun, make, monkeypatch, until):
+    """The lease is given back, it is told, and then the replica follows again."""
+    agent = make()
+    await until(agent.ready.is_set)
+    original, met = agent._send, []
+
+    async def unforeseen(renewal: object) -> Any:
+        if not met:
+            met.append(agent.serves())
+            raise KeyError("nobody thought of it")
+        return await original(renewal)
+
+    monkeypatch.setattr(agent, "_send", unforeseen)
+    await commit(begun, "gpt-5.4")
+    await until(lambda: met)
+    await until(lambda: agent.replica.state is State.FENCED)
+    assert not agent.serves()
+    await until(agent.serves)
+    assert not any(task.done() for task in agent._tasks)
+
+
+async def test_a_cur_that_nobody_can_read_is_counted_as_forged(begun, make, redis, keys, until):
+    agent = make(begin=False)
+    await redis.hdel(keys.cur, "hash")
+    await agent._recover(agent._synchronise())
+    assert agent._told == "policy_unusable"
+    assert ("portcullis_forged_total", ("policy",), 1) in agent.samples()
 
 
 async def test_a_redis_that_does_not_answer_is_counted_and_survived(begun, make, monkeypatch):

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import uvloop
 from redis import Redis as BlockingRedis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, RedisError
@@ -102,6 +103,24 @@ async def test_a_server_that_follows_another_is_refused(follower):
 async def test_nobody_there_is_an_error_at_once():
     with pytest.raises(RedisConnectionError):
         await ping("redis://127.0.0.1:1")
+
+
+def test_a_connection_that_was_closed_before_a_write_is_lost(primary):
+    """uvloop's transports raise a RuntimeError then, which nobody who talks to Redis expects."""
+
+    async def write() -> None:
+        client = connect(Settings(redis={"url": f"unix://{primary.socket}"}))
+        await client.ping()
+        connection = await client.connection_pool.get_connection()
+        connection._writer.transport.abort()
+        try:
+            with pytest.raises(RedisConnectionError):
+                await connection.send_command("PING")
+        finally:
+            await client.connection_pool.release(connection)
+            await client.aclose()
+
+    uvloop.run(write())
 
 
 @pytest.mark.parametrize(

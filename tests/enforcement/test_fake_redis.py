@@ -31,11 +31,11 @@ def anything(random: Random, keys: Keys) -> tuple[str, list[str], list[Any]]:
             return scripts.COMMIT, names, [*base, rev, f"h{rev}", f"entry{rev}", doc, body, *(value for _ in records)]
         case "renew":
             said = [rev, f"h{rev}" if random.random() < 0.8 else "other", rev, random.randrange(2), random.randrange(2)]
-            told = [random.choice(("", "2", "2-4")), random.choice(("", "", '{"revision":2}'))]
+            told = [random.choice(("", "2", "2-4")), random.choice(("", "", '{"revision":2}')), "mac"]
             arguments = [member, epoch, *said, "n", "host", "1", *told]
             return scripts.RENEW, [keys.cur, keys.replicas, keys.acks], arguments
         case "leave":
-            return scripts.LEAVE, [keys.replicas, keys.acks], [member, random.choice((b"", b"x", SEEN))]
+            return scripts.LEAVE, [keys.replicas, keys.acks], [member, random.choice((b"", b"x", SEEN)), "mac"]
         case _:
             view = orjson.dumps({"basis": random.choice(("lost", "all_acked"))})
             return scripts.RECORD, [keys.receipts, keys.evidence], [rev, view, "sealed"]

@@ -43,6 +43,13 @@ def test_the_guard_is_on_both_sides():
     assert lease.RENEW_TIMEOUT < lease.RENEW_EVERY < serve_until(0, 1.0) + lease.RENEW_EVERY
 
 
+@given(ages)
+def test_two_renewals_in_a_row_may_be_lost(max_stale):
+    """Also of the shortest lease that a policy may give."""
+    assert 2 * lease.renew_every(max_stale) < serve_until(0, max_stale)
+    assert lease.renew_every(max_stale) <= lease.RENEW_EVERY
+
+
 def test_the_clock_is_none_that_anybody_sets(monkeypatch):
     before = lease.now()
     monkeypatch.setattr(time, "time", lambda: 0.0)

@@ -127,8 +127,8 @@ async def test_members_that_left_need_not_know(begun):
             keys=[keys.cur, keys.replicas, keys.acks],
             args=[name, here.epoch, here.rev, here.hash, 1, 0, 0, "n", "h", "v"],
         )
-    await leave(keys=[keys.replicas, keys.acks], args=["a:1", ""])
-    await leave(keys=[keys.replicas, keys.acks], args=["c:3", ""])
+    await leave(keys=[keys.replicas, keys.acks], args=["a:1", "", begun.voucher.leave("a:1")])
+    await leave(keys=[keys.replicas, keys.acks], args=["c:3", "", begun.voucher.leave("c:3")])
     committed = await begun.commit(await begun.current(), closed("gpt-5.4"), **OFFLINE)
     assert set(committed.members) == {"b:2"}
     assert set(await begun.members()) == {"a:1", "b:2", "c:3"}

@@ -351,14 +351,14 @@ async def test_a_ghost_is_pruned_when_its_lease_is_proven_over(begun, following,
     ghost, alive = FakeMember(begun, "ghost"), FakeMember(begun, "alive")
     await ghost.renew()
     await alive.renew()
-    await following._prune_once()
+    await following.roll.look()
     clock.ahead = 14.0
     await alive.renew()
-    await following._prune_once()
+    await following.roll.look()
     assert "left" not in (await begun.members())[ghost.name]
     clock.ahead = 15.5
     await alive.renew()
-    await following._prune_once()
+    await following.roll.look()
     members = await begun.members()
     assert (members[ghost.name]["left"], "left" in members[alive.name]) == (True, False)
     assert await ghost.renew() == "GONE"
@@ -368,12 +368,12 @@ async def test_a_ghost_is_pruned_when_its_lease_is_proven_over(begun, following,
 async def test_a_sign_of_life_begins_the_wait_anew(begun, following, clock):
     member = FakeMember(begun, "a")
     await member.renew()
-    await following._prune_once()
+    await following.roll.look()
     clock.ahead = 15.0
     await member.renew()
-    await following._prune_once()
+    await following.roll.look()
     clock.ahead = 29.0
-    await following._prune_once()
+    await following.roll.look()
     assert "left" not in (await begun.members())[member.name]
 
 
@@ -381,12 +381,12 @@ async def test_a_tombstone_stays_for_an_hour(begun, following, clock):
     member = FakeMember(begun, "a")
     await member.renew()
     await member.leave()
-    await following._prune_once()
+    await following.roll.look()
     clock.ahead = 3500.0
-    await following._prune_once()
+    await following.roll.look()
     assert member.name in await begun.members()
     clock.ahead = 3700.0
-    await following._prune_once()
+    await following.roll.look()
     assert await begun.members() == {}
 
 
@@ -396,9 +396,9 @@ async def test_a_pruned_ghost_settles_an_open_receipt(begun, following, clock, u
     receipt = following.open(await offline(begun), MODELS)
     await member.renew(swept=1, draining=1, finishing="2")
     await until(lambda: receipt.members[member.name].applied)
-    await following._prune_once()
+    await following.roll.look()
     clock.ahead = 20.0
-    await following._prune_once()
+    await following.roll.look()
     view = await proven(receipt)
     assert states(view) == {"a": "left"}
 
@@ -497,12 +497,12 @@ async def test_a_ghost_under_an_older_longer_lease_stays_listed_for_that_long(st
     base = await store.current()
     await store.commit(base, base.document.edited(max_stale={"default": 5}), actor="op", action="edit", subject="x")
     made = Receipts(store, feed)
-    await made._prune_once()
+    await made.roll.look()
     clock.ahead = 30.0
-    await made._prune_once()
+    await made.roll.look()
     assert "left" not in (await store.members())[ghost.name]
     clock.ahead = 61.0
-    await made._prune_once()
+    await made.roll.look()
     assert (await store.members())[ghost.name]["left"]
 
 

@@ -215,7 +215,7 @@ async def test_a_renewal_of_what_is_current_is_granted(run):
     assert await run.renew(1, nonce="abc", cut=3) == [b"OK", b"abc", b"1"]
     assert await run.member() == {
         "rev": 1, "hash": "h1", "swept": 1, "renew_seq": 1, "streams_cut": 3, "draining": 0, "host": "host", "version": "1",
-        "finishing": "",
+        "finishing": "", "mac": "",
     }  # fmt: skip
     await run.renew(1)
     assert (await run.member())["renew_seq"] == 2

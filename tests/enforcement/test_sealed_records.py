@@ -65,7 +65,8 @@ async def test_a_caller_cannot_be_put_in_anothers_place(records, store, redis, k
 async def test_a_pointer_gives_nobody_a_key_that_the_record_does_not_list(records, store, redis, keys):
     await put(redis, store.put_caller(caller(), None))
     await redis.set(keys.record("key", OTHER), "alice")
-    assert await records.caller_by_key(OTHER) is None
+    with pytest.raises(ForgedError):  # it is told of: nobody but a stranger writes that
+        await records.caller_by_key(OTHER)
     await redis.set(keys.record("key", OTHER), b"\xff\xfe")
     assert await records.caller_by_key(OTHER) is None
 

@@ -67,6 +67,8 @@ class System:
     proxy: str = ""
     admin: str = ""
     simulator: str = ""
+    inside: tuple[str, ...] = ()
+    """What a gateway is run by: ``ip netns exec NAME``, say."""
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     # -------------------------------------------------------------- starting
@@ -79,12 +81,12 @@ class System:
         self.start_gateway()
         return self
 
-    def start_redis(self) -> None:
+    def start_redis(self, *options: str) -> None:
         data = self.directory / "redis"
         data.mkdir(exist_ok=True)
         self.processes["redis"] = subprocess.Popen(
             [find_server(), "--port", "0", "--unixsocket", self.redis_socket, "--dir", data, "--save", "",
-             "--appendonly", "yes", "--appendfsync", "always", "--logfile", "redis.log"],
+             "--appendonly", "yes", "--appendfsync", "always", "--logfile", "redis.log", *options],
             start_new_session=True,
         )  # fmt: skip
         wait_for(self._redis_answers, "redis")
@@ -106,7 +108,7 @@ class System:
         with redis.Redis(unix_socket_path=str(self.redis_socket)) as client:
             client.flushall()
 
-    def start_simulator(self, *options: str) -> None:
+    def start_simulator(self, *options: str, host: str = "127.0.0.1") -> None:
         models = (
             "anthropic=claude-fable-5", "anthropic=claude-opus-4-5", "openai=gpt-5.4", "openai=gpt-5.4-mini",
             "gemini=gemini-3-pro", "gemini=gemini-3-flash", "bedrock=anthropic.claude-fable-5-20260324-v1:0",
@@ -114,7 +116,7 @@ class System:
         )  # fmt: skip
         spoken = {"compatible": "openai", "vertex": "gemini", "azure": "openai"}
         process = subprocess.Popen(
-            [sys.executable, "-m", "gateway.simulator", "--listen", "127.0.0.1:0", "--split-pause", "0.03", *options,
+            [sys.executable, "-m", "gateway.simulator", "--listen", f"{host}:0", "--split-pause", "0.03", *options,
              *(word for name in PROVIDERS for word in ("--provider", f"{name}={spoken.get(name, name)}")),
              *(word for model in models for word in ("--model", model)),
              *(word for name in PROVIDERS for word in ("--require-key", f"{name}=sim-key"))],
@@ -135,7 +137,7 @@ class System:
         log = (self.directory / "gateway.log").open("ab")
         before = log.tell()
         self.processes["gateway"] = subprocess.Popen(
-            [sys.executable, "-m", "gateway.cli", "serve"], env=self.env, cwd=self.directory, stderr=log, stdout=log,
+            [*self.inside, sys.executable, "-m", "gateway.cli", "serve"], env=self.env, cwd=self.directory, stderr=log, stdout=log,
             start_new_session=True,
         )  # fmt: skip
         log.close()

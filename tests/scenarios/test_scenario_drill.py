@@ -6,7 +6,7 @@ from system import ROOT, System, until
 
 CANARY = {
     "PORTCULLIS_DRILL__MODEL": "canary",
-    "PORTCULLIS_DRILL__KEY": "demo-canary",
+    "PORTCULLIS_DRILL__KEY": "demo-alice",
     "PORTCULLIS_PROVIDERS__CANARY__DIALECT": "openai-compatible",
     "PORTCULLIS_PROVIDERS__CANARY__API_KEY": "sim-key",
 }

@@ -104,6 +104,13 @@ async def test_a_redis_that_comes_back_empty_reopens_nothing(fresh_system):
         )
 
     await until(refused, "everything refused", 20)
+
+    async def fenced() -> bool:
+        return sum('state="fenced"' in name for name in await system.metrics()) == 2
+
+    await until(fenced, "both workers to know")
+    key = {**KEY, "x-api-key": "demo-bob"}  # no worker has seen it, and Redis has forgotten it
+    assert {(await ask(system.proxy, PATH, BODY, key)).status for _ in range(6)} == {503}, "401 would be a lie"
     said = system.run("init", "--seeds", str(system.directory / "none"), code=None)
     assert "restore" not in said, "seeds that are not there restore nothing"
     said = system.run("init", "--seeds", str(ROOT / "seeds"))

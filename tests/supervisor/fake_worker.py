@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 arguments = argparse.ArgumentParser()
-for name in ("--slot", "--name", "--group", "--sockets", "--channel"):
+for name in ("--slot", "--name", "--group", "--sockets", "--channel", "--voucher"):
     arguments.add_argument(name)
 arguments.add_argument("--replacing", action="store_true")
 place = arguments.parse_args()

@@ -214,13 +214,18 @@ def _google() -> Iterator[Row]:
             request("gemini", f"/{version}/models/gemini-3-flash:countTokens:generateContent", {}),
             UNKNOWN,
         )
-    yield (
-        "72",
-        "key in query and header",
-        "gemini",
-        request("gemini", "/v1beta/models/gemini-3-pro:generateContent?key=demo-bob", {}),
-        DENIED,
-    )
+    for query in (
+        "key=demo-bob",
+        "key=demo-alice",
+        "alt=sse&key=demo-bob",
+        "KEY=demo-bob",
+        "access_token=demo-bob",
+        "key",
+    ):
+        for model in ("gemini-3-pro", "gemini-3-flash"):
+            path = f"/v1beta/models/{model}:generateContent?{query}"
+            yield "72", f"{query} for {model}", "gemini", request("gemini", path, {}), MALFORMED
+            yield "72", f"{query} alone for {model}", "gemini", request("gemini", path, {}, auth=False), MALFORMED
     place = "/v1/projects/p/locations/l"
     published = f"{place}/publishers/google/models"
     yield "19", "K", "vertex", request("vertex", f"{published}/gemini-3-pro:generateContent", {}), DENIED
