@@ -374,9 +374,8 @@ class ClientConnection:
             self._pause_reading()
 
     def stop_reading(self) -> None:
-        """A WebSocket has enough of this client for now; that it is silent is not its fault."""
+        """A WebSocket has enough of this client for now."""
         self._pause_reading()
-        self.delay(float("inf"))
 
     def start_reading(self) -> None:
         """It can take more."""

@@ -35,7 +35,7 @@ class Said:
 class Inbox:
     """One client's messages: the one that is coming in, and those that are held back. ``close`` forgets them all."""
 
-    __slots__ = ("_buffered", "_coming", "_held", "_held_bytes", "_owner")
+    __slots__ = ("_buffered", "_coming", "_held", "_held_bytes", "_owner", "bytes_in")
 
     def __init__(self, buffered: Buffered, owner: str) -> None:
         self._buffered = buffered
@@ -43,6 +43,7 @@ class Inbox:
         self._coming: Body | None = None
         self._held: list[Said] = []
         self._held_bytes = 0
+        self.bytes_in = 0
 
     def take(self, piece: Piece) -> Said | None:
         """A piece of a message; the whole, if it is the last.
@@ -51,6 +52,7 @@ class Inbox:
             BodyTooLargeError, NoRoomError: it is not kept.
         """
         data = piece.data.encode() if isinstance(piece.data, str) else bytes(piece.data)
+        self.bytes_in += len(data)
         if self._coming is None:
             self._coming = Body(self._buffered, self._owner)
         if self._coming.size + len(data) > self._buffered.limits.websocket_message_bytes:

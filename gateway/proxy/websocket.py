@@ -18,22 +18,22 @@ import asyncio
 import base64
 import os
 from collections import deque
+from math import inf
 from time import monotonic
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
 
-from gateway import tasks
 from gateway.dialects.refusal import refuse
-from gateway.dialects.selectors import MAX_NAMES, HeavyBodyError, MalformedBodyError, Reading
+from gateway.dialects.selectors import MAX_NAMES, Reading
 from gateway.policy.decision import Deny, Reason
 from gateway.policy.snapshot import Asked
 from gateway.proxy import handshake, socket_frames
-from gateway.proxy.body import BodyTooLargeError, NoRoomError
+from gateway.proxy.body import BodyTooLargeError
+from gateway.proxy.client_messages import FRAMES_A_TURN, ClientMessages
 from gateway.proxy.exchange import Exchange, Stage
 from gateway.proxy.head import Head, Refused, malformed
 from gateway.proxy.inbox import Inbox, Said
-from gateway.proxy.reading import AbandonedError, ReadingFailedError
 from gateway.proxy.socket_frames import BrokenFramesError, Side
 from gateway.proxy.upstream import PIECE
 from gateway.proxy.wire import response_head
@@ -42,9 +42,6 @@ if TYPE_CHECKING:
     from gateway.dialects.messages import Talk
     from gateway.proxy.connection import ClientConnection
     from gateway.proxy.gate import Gate
-
-FRAMES_A_TURN = 256
-"""Frames that are dealt with before everybody else has a turn: one read may bring tens of thousands of empty ones."""
 
 CLOSE_SECONDS = 5.0
 """What either end may take to answer a close (RFC 6455 §7.1.1 leaves it open; browsers wait some seconds)."""
@@ -62,8 +59,8 @@ class SocketExchange(Exchange):
     """One WebSocket. All methods are callbacks of one event loop and return at once."""
 
     __slots__ = (
-        "_again", "_at_boundary", "_closing", "_early", "_inbox", "_key", "_offered", "_opening", "_ours", "_outgoing",
-        "_pinged_client", "_pinged_provider", "_reading_elsewhere", "_spoke_at", "_talk", "_theirs",
+        "_at_boundary", "_closing", "_early", "_key", "_messages", "_offered", "_opening", "_ours", "_outgoing",
+        "_pinged_client", "_pinged_provider", "_spoke_at", "_talk", "_theirs",
     )  # fmt: skip
 
     def __init__(self, gate: "Gate", client: "ClientConnection", head: Head, content_length: int | None) -> None:
@@ -75,12 +72,10 @@ class SocketExchange(Exchange):
         self._offered: tuple[bytes, ...] = ()
         self._ours = Side(server=True)
         self._theirs = Side(server=False)
-        self._inbox: Inbox | None = None
+        self._messages: ClientMessages | None = None
         self._early: list[bytes] = []
         self._outgoing: deque[Said] = deque()
-        self._reading_elsewhere: Said | None = None
         self._at_boundary = True
-        self._again = False
         self._closing = False
         self._pinged_client = self._pinged_provider = False
         self._spoke_at = 0.0
@@ -140,7 +135,8 @@ class SocketExchange(Exchange):
         self.first_byte_at = monotonic()
         self._spoke_at = self.gate.now()
         self.stage = Stage.RELAYING
-        self._inbox = Inbox(self.gate.buffered, self.caller.id)
+        assert self._talk is not None
+        self._messages = ClientMessages(self, self._ours, self._talk.reader, Inbox(self.gate.buffered, self.caller.id))
         self.client.write(
             response_head(
                 101, b"", handshake.answer(self._opening, passed), self.request_id, self.gate.revision,
@@ -153,148 +149,64 @@ class SocketExchange(Exchange):
 
     def client_data(self, data: bytes) -> None:
         """Bytes that follow the handshake."""
-        if self.stage is not Stage.RELAYING:
+        if self._messages is None:
             self._early.append(data)
             self.client.stop_reading()
             return
         self._pinged_client = False
-        self._ours.feed(data)
-        self._read_on()
+        self._messages.feed(data)
 
     def _read_early(self) -> None:
         """What came before the 101 had left."""
         early, self._early = self._early, []
-        if self.stage is Stage.RELAYING:
-            self._ours.feed(b"".join(early))
-            self._read_on()
+        if self._messages is not None:
+            self._messages.feed(b"".join(early))
 
-    def _read_on(self) -> None:
-        """Take frames, as long as what they bring can be dealt with at once; then read more, or let others read."""
-        try:
-            if not self._is_free() or not self._take_frames():
-                return
-        except BrokenFramesError as error:
-            self._bye(malformed("What came is no frame of a WebSocket.").deny, error.code)
-            return
-        except Refused as refused:
-            self._bye(refused.deny)
-            return
-        self._listen()
+    def listens(self) -> bool:
+        """Whether the next frame can be taken: what was said before has been sent."""
+        return self.stage is Stage.RELAYING and not self._outgoing
 
-    def _take_frames(self) -> bool:
-        """Take so many frames in a turn; false if there are more."""
-        for count, event in enumerate(self._ours.events(), 1):
-            self._said(event)
-            if not self._is_free():
-                return False
-            if count == FRAMES_A_TURN:
-                self._again = True
-                self.client.stop_reading()
-                asyncio.get_running_loop().call_soon(self.client.run, self._read_again)
-                return False
-        return True
+    def is_over(self) -> bool:
+        """Whether nothing is said any more."""
+        return self.stage is not Stage.RELAYING
 
-    def _read_again(self) -> None:
-        self._again = False
-        self._read_on()
-
-    def _is_free(self) -> bool:
-        """Whether the next frame can be taken. If a message has to be read or sent first, no more is listened to."""
-        if self.stage is not Stage.RELAYING:
-            return False
-        busy = self._again or self._reading_elsewhere is not None or bool(self._outgoing)
-        if busy:
-            self.client.stop_reading()
-        return not busy
-
-    def _listen(self) -> None:
+    def hush(self) -> None:
+        """Listen no more for now; that the client is silent is then not its fault."""
+        self.client.stop_reading()
         if not self._closing:
-            self.client.delay(self.gate.timeouts.websocket_ping)
+            self.client.delay(inf)
+
+    def listen(self) -> None:
+        """Listen on."""
+        if not self._closing:
+            timeouts = self.gate.timeouts
+            until_idle = self._spoke_at + timeouts.websocket_idle - self.gate.now()
+            self.client.delay(min(timeouts.websocket_ping, max(0.0, until_idle)))
         self.client.start_reading()
 
-    def _said(self, event: Event) -> None:
-        """One event of the client's."""
-        match event:
-            case TextMessage() | BytesMessage():
-                self._take(event)
-            case Ping():
-                if self._ours.is_open and not self.client.takes_nothing():  # who reads nothing gets no pile of pongs
-                    self.client.write(self._ours.pong(event.payload))
-            case CloseConnection():
-                self._closed(event, self._theirs)
-            case _:
-                pass
-
-    def _take(self, piece: TextMessage | BytesMessage) -> None:
-        """A piece of a message; when it is whole, what it names is read."""
-        assert self._inbox is not None
-        if self._closing:
-            return
-        self.bytes_in += len(piece.data)
+    def spoke(self) -> bool:
+        """Note that something has been said; whether it still counts."""
         self._spoke_at = self.gate.now()
-        try:
-            said = self._inbox.take(piece)
-        except BodyTooLargeError:
-            limit = self.gate.limits.websocket_message_bytes
-            raise malformed(f"The message is over the limit of {limit} bytes.", 413) from None
-        except NoRoomError:
-            raise self.gate.no_room() from None
-        if said is not None:
-            self._read(said)
+        return not self._closing
 
-    def _read(self, said: Said) -> None:
-        """Read what a message names; if that takes long, elsewhere."""
-        assert self._talk is not None
-        try:
-            reading = None if said.body.spooled else self._talk.reader.read_light(said.content())
-        except MalformedBodyError as error:
-            said.close()
-            raise malformed(str(error), error.status) from None
-        except HeavyBodyError:
-            reading = None
-        if reading is not None:
-            self._decide_on(said, reading)
-            return
-        self._reading_elsewhere = said
-        try:
-            file = said.body.spool()
-        except NoRoomError:
-            raise self.gate.no_room() from None
-        tasks.spawn(self._read_message_elsewhere(said, file), "read-message")
+    def pinged(self, payload: bytes | bytearray) -> None:
+        """The client asks whether anybody is there. Who reads nothing gets no pile of answers."""
+        if self._ours.is_open and not self.client.takes_nothing():
+            self.client.write(self._ours.pong(payload))
 
-    async def _read_message_elsewhere(self, said: Said, file: IO[bytes]) -> None:
-        """Have a large message read by the process beside this one."""
-        assert self._talk is not None
-        try:
-            reading = await self.gate.reading.read(self._talk.reader, file, said.body.owner)
-        except AbandonedError:
-            return
-        except MalformedBodyError as error:
-            self.client.run(self._bye, malformed(str(error), error.status).deny)
-        except ReadingFailedError as error:
-            self.gate.failed(error)
-            self.client.run(self._bye, Deny(Reason.INTERNAL, self.gate.revision))
-        else:
-            self.client.run(self._read_there, said, reading)
-
-    def _read_there(self, said: Said, reading: Reading) -> None:
-        """It has been read elsewhere."""
-        if self.stage is not Stage.RELAYING:
-            return
-        self._reading_elsewhere = None
-        try:
-            self._decide_on(said, reading)
-        except Refused as refused:
-            self._bye(refused.deny)
-        else:
-            self._read_on()
+    def client_closes(self, event: CloseConnection) -> None:
+        """The client has had enough."""
+        self._closed(event, self._theirs)
 
     # ------------------------------------------------------------------ decide, send
 
-    def _decide_on(self, said: Said, reading: Reading) -> None:
+    def decide_on(self, said: Said, reading: Reading) -> None:
         """Send a message if all that it and those before it name may be had. It is held while none has named any."""
         assert self._asked is not None
-        assert self._inbox is not None
+        assert self._messages is not None
+        if self._closing:
+            said.close()
+            return
         names = tuple(dict.fromkeys((*self._asked.names, *reading.names)))
         if len(names) > MAX_NAMES:
             said.close()
@@ -308,11 +220,11 @@ class SocketExchange(Exchange):
             raise Refused(decision)
         self.permit = decision
         if names or self._asked.also:
-            self._outgoing.extend((*self._inbox.release(), said))
+            self._outgoing.extend((*self._messages.inbox.release(), said))
             self._send_on()
             return
         try:
-            self._inbox.hold(said)
+            self._messages.inbox.hold(said)
         except BodyTooLargeError:
             limit = self.gate.limits.websocket_held_bytes
             raise malformed(f"More than {limit} bytes before a message that names the model.", 413) from None
@@ -329,7 +241,8 @@ class SocketExchange(Exchange):
     def switched_sent(self) -> None:
         """The provider takes more."""
         self._send_on()
-        self._read_on()
+        if self._messages is not None:
+            self._messages.read_on()
 
     # ================================================================== the provider's frames
 
@@ -378,8 +291,9 @@ class SocketExchange(Exchange):
                     return
                 self._spoke_at = self.gate.now()
                 self._at_boundary = event.message_finished
-                self.relay.bytes_out += len(event.data)
-                out.append(self._ours.message(event.data, finished=event.message_finished))
+                frame = self._ours.message(event.data, finished=event.message_finished)
+                self.relay.bytes_out += len(frame)
+                out.append(frame)
             case Ping():
                 if self._upstream is not None and not self._upstream.takes_nothing() and self._theirs.is_open:
                     self._upstream.say(self._theirs.pong(event.payload))
@@ -396,8 +310,8 @@ class SocketExchange(Exchange):
     def go_on(self) -> None:
         """The client takes more."""
         super().go_on()
-        if self._is_free():
-            self._listen()
+        if self._messages is not None:
+            self._messages.read_on()
 
     # ================================================================== ends
 
@@ -405,6 +319,7 @@ class SocketExchange(Exchange):
         """One end closes: the other is told, and answers; when both have closed it is over."""
         frame = other.close(int(event.code), event.reason or "")
         if other is self._ours:
+            self._drop_outgoing()  # who has closed takes no more messages
             self.client.write(frame)
         elif self._upstream is not None:
             self._upstream.say(frame)
@@ -413,6 +328,8 @@ class SocketExchange(Exchange):
             return
         self._closing = True
         self.client.delay(CLOSE_SECONDS)
+        if other is self._ours and self._messages is not None:
+            self._messages.read_on()  # until the client's answer
         if self._upstream is not None:
             self._upstream.deadline = self.gate.now() + CLOSE_SECONDS
 
@@ -430,14 +347,14 @@ class SocketExchange(Exchange):
             return
         self.severed = True
         if self.client.nothing_buffered() and self._at_boundary:
-            self._bye(deny)
+            self.bye(deny)
         else:
             self.denied = deny
             self._abort_upstream()
             self.client.reset()
             self._end()
 
-    def _bye(self, deny: Deny, code: int = 0) -> None:
+    def bye(self, deny: Deny, code: int = 0) -> None:
         """End it for a reason that the client is told: by an error message, unless one is half-way, and by a close."""
         if self.stage is not Stage.RELAYING:
             return
@@ -473,7 +390,7 @@ class SocketExchange(Exchange):
         """The client has sent nothing for as long as it may: it is asked whether it is there, and cut if it is not."""
         if self._closing or self._pinged_client:
             self.client.reset()
-        elif self.gate.now() - self._spoke_at > self.gate.timeouts.websocket_idle:
+        elif self.gate.now() - self._spoke_at >= self.gate.timeouts.websocket_idle:
             self._tell_both(socket_frames.GOING_AWAY, "idle")
         else:
             self._pinged_client = True
@@ -498,13 +415,15 @@ class SocketExchange(Exchange):
 
     def _end(self) -> None:
         self.keep_alive = self.keep_alive and not self._early
-        if self._inbox is not None:
-            self._inbox.close()
-        for said in (*self._outgoing, *filter(None, (self._reading_elsewhere,))):
+        if self._messages is not None:
+            self._messages.close()
+        self._drop_outgoing()
+        super()._end()
+
+    def _drop_outgoing(self) -> None:
+        for said in self._outgoing:
             said.close()
         self._outgoing.clear()
-        self._reading_elsewhere = None
-        super()._end()
 
 
 def _code(deny: Deny) -> int:
