@@ -7,9 +7,9 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from gateway.proxy.head import HOP_BY_HOP, Head, Way, malformed
+from gateway.proxy.head import HANDSHAKE, HOP_BY_HOP, Head, malformed
 from gateway.proxy.provider import Upstream
 from gateway.proxy.response import UnreadableResponseError
 
@@ -18,7 +18,6 @@ _KEY = re.compile(rb"[A-Za-z0-9+/]{21}[AQgw]==")
 """Sixteen bytes in base64: the last character has two bits."""
 
 _TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,512}")
-_OURS = b"sec-websocket-"
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 
 
@@ -59,7 +58,7 @@ def read_opening(head: Head, key_protocol: bytes) -> Opening:
 
 
 def _values(head: Head, name: bytes) -> list[bytes]:
-    return [value for known, value in head.forward if known == _OURS + name]
+    return [value for known, value in head.forward if known == HANDSHAKE + name]
 
 
 def offered(opening: Opening, key_protocol: bytes, *, forwards: bool) -> tuple[bytes, ...]:
@@ -71,11 +70,8 @@ def offered(opening: Opening, key_protocol: bytes, *, forwards: bool) -> tuple[b
 
 def request(provider: Upstream, head: Head, key: bytes, protocols: tuple[bytes, ...]) -> bytes:
     """The handshake as the provider gets it."""
-    assert head.way is not None
-    forward = [(name, value) for name, value in head.forward if not name.startswith(_OURS)]
-    plain = replace(head, forward=forward, way=Way(head.way.provider, head.way.operation, head.way.path))
     lines = [
-        provider.request_head(plain, b"", identity=False).removesuffix(b"\r\n"),
+        provider.request_head(head, b"", identity=False).removesuffix(b"\r\n"),
         b"connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: %b\r\n" % key,
     ]
     if protocols:
@@ -99,7 +95,7 @@ def read_answer(
     said: dict[bytes, bytes] = {}
     passed: list[tuple[bytes, bytes]] = []
     for name, value in headers:
-        if name in HOP_BY_HOP or name in _FRAMING or name.startswith(_OURS):
+        if name in HOP_BY_HOP or name in _FRAMING or name.startswith(HANDSHAKE):
             said[name] = b"%b,%b" % (said[name], value) if name in said else value
         elif not name.startswith(b"portcullis-"):
             passed.append((name, value))

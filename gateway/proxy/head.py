@@ -36,6 +36,9 @@ FORWARDING = frozenset(
 )  # fmt: skip
 """Who the client is and how it came, by its own word or a load balancer's: no provider's business."""
 
+HANDSHAKE = b"sec-websocket-"
+"""How the headers of a WebSocket's handshake begin. They are never passed on: one of them can carry the caller's key."""
+
 _NOT_FORWARDED = HOP_BY_HOP | FORWARDING | {b"host", b"content-length", b"expect"}
 
 REFUSED = frozenset(

@@ -4,7 +4,7 @@ from gateway.dialects import DIALECTS
 from gateway.dialects.added import added, extended
 from gateway.dialects.table import Dialect
 from gateway.observability.metrics import Counters
-from gateway.proxy.head import Head
+from gateway.proxy.head import HANDSHAKE, Head
 from gateway.proxy.pool import Pool
 from gateway.proxy.resolver import Resolver
 from gateway.proxy.sigv4 import NOT_FORWARDED, Signer
@@ -61,7 +61,7 @@ class Upstream:
         ]
         secret = self._secret_headers
         for name, value in head.forward:
-            if name in secret or (identity and name == b"accept-encoding"):
+            if name in secret or name.startswith(HANDSHAKE) or (identity and name == b"accept-encoding"):
                 continue
             lines.append(b"%b: %b\r\n" % (name, value))
         if identity:

@@ -151,6 +151,7 @@ class SocketExchange(Exchange):
         """Bytes that follow the handshake."""
         if self._messages is None:
             self._early.append(data)
+            self.keep_alive = False  # what follows a refusal would be read as HTTP
             self.client.stop_reading()
             return
         self._pinged_client = False
@@ -414,7 +415,6 @@ class SocketExchange(Exchange):
         self._part()
 
     def _end(self) -> None:
-        self.keep_alive = self.keep_alive and not self._early
         if self._messages is not None:
             self._messages.close()
         self._drop_outgoing()

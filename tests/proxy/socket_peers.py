@@ -55,21 +55,21 @@ class Talker:
 
     async def heard(self) -> Event:
         """The next event, pieces of a message put together."""
-        text: Any = None
+        pieces: list[Any] = []
         while True:
             event = await self._next()
             if not isinstance(event, TextMessage | BytesMessage):
                 return event
-            text = event.data if text is None else text + event.data
+            pieces.append(event.data)
             if event.message_finished:
-                return type(event)(data=text)
+                return type(event)(data=pieces[0][:0].join(pieces))
 
     async def _next(self) -> Event:
         while True:
             for event in self._connection.events():
                 return event
             async with asyncio.timeout(PATIENCE):
-                data = await self.peer.reader.read(65536)
+                data = await self.peer.reader.read(2**18)
             if not data:
                 raise EOFError
             self._connection.receive_data(data)

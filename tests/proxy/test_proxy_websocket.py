@@ -144,6 +144,12 @@ async def test_a_key_in_a_subprotocol(door, client, provider):
     assert (await client.head()).header("sec-websocket-protocol") == "realtime"
 
 
+async def test_a_key_in_a_subprotocol_goes_nowhere_with_another_request(door, client, provider):
+    client.send(opening("/openai/v1/models", "Sec-WebSocket-Protocol: openai-insecure-api-key.pc-alice"))
+    head = await (await provider.accept()).head()
+    assert not [name for name, _ in head.headers if name.startswith("sec-websocket")]
+
+
 async def test_where_credentials_are_forwarded_the_subprotocol_is_the_providers(door, client, provider):
     client.send(
         opening(
@@ -677,3 +683,128 @@ async def test_the_gauge_of_open_websockets(door, client, provider):
     ours.event(CloseConnection(code=1000))
     await ended(door)
     assert open_now() == 0
+
+
+async def test_pings_do_not_keep_a_websocket_open_on_which_nothing_is_said(open_door, connect, provider):
+    door = await open_door(timeouts={"websocket_idle": 10.0})
+    ours, _ = await talk(await connect(door), provider)
+    (connection,) = door.gate.connections
+    (exchange,) = door.gate.in_flight
+    before = connection.deadline
+    exchange._spoke_at -= 9.0
+    ours.event(Ping())
+    assert isinstance(await ours.heard(), Pong)
+    assert connection.deadline < before, "what is left of it"
+    exchange._spoke_at -= 9.0
+    connection.timed_out()
+    assert await ours.closed() == (1001, "idle")
+
+
+# ------------------------------------------------------------------------------------------------ back-pressure
+
+
+async def test_a_provider_that_reads_nothing_holds_its_client_back_and_may_speak(door, client, provider):
+    ours, theirs = await talk(client, provider)
+    whole = create(A, input="x" * 9_000_000)
+    ours.say(json.dumps(whole))
+    for _ in range(3):
+        ours.say(create(A))
+    theirs.say({"delta": 1})
+    assert await ours.json() == {"delta": 1}, "while the message is on its way"
+    (exchange,) = door.gate.in_flight
+    async with asyncio.timeout(PATIENCE):
+        while not exchange._outgoing:
+            await asyncio.sleep(0)
+    assert len(exchange._outgoing) == 1, "the others are not even read"
+    assert await theirs.json() == whole
+    for _ in range(3):
+        assert await theirs.json() == create(A)
+
+
+async def test_a_client_that_reads_nothing_holds_its_provider_back_and_may_speak(open_door, connect, provider):
+    door = await open_door(limits={"write_buffer": 4096})
+    client = await connect(door, receive_buffer=4096, limit=4096)
+    ours, theirs = await talk(client, provider)
+    ours.say(create(A))
+    await theirs.heard()
+    (exchange,) = door.gate.in_flight
+    sent = 0
+    async with asyncio.timeout(PATIENCE):
+        while not exchange.client.takes_nothing():
+            theirs.say("x" * 20_000)
+            sent += 1
+            await asyncio.sleep(0)
+    theirs.say("last")
+    ours.say(create(A))
+    assert await theirs.json() == create(A)
+    for _ in range(sent):
+        assert (await ours.heard()).data == "x" * 20_000
+    assert (await ours.heard()).data == "last"
+
+
+async def test_a_provider_that_closes_takes_no_more_of_a_message(door, client, provider):
+    ours, theirs = await talk(client, provider)
+    ours.say(json.dumps(create(A, input="x" * 8_000_000)))
+    await theirs._next()
+    theirs.event(CloseConnection(code=1009, reason="too big"))
+    assert await ours.closed() == (1009, "too big")
+    ours.event(CloseConnection(code=1009))
+    assert (await ended(door))["decision"] == "permit"
+
+
+async def test_a_provider_that_is_gone_after_its_close_is_not_missed(door, client, provider):
+    ours, theirs = await talk(client, provider)
+    theirs.event(CloseConnection(code=1000))
+    theirs.peer.eof()
+    assert (await ours.closed())[0] == 1000
+    ours.event(CloseConnection(code=1000))
+    await client.ends()
+    assert (await ended(door))["status"] == 101
+    assert "portcullis_upstream_failures_total" not in door.counts
+
+
+async def test_who_does_not_answer_a_close_is_cut(door, client, provider):
+    ours, theirs = await talk(client, provider)
+    ours.event(CloseConnection(code=1000))
+    assert (await theirs.closed())[0] == 1000
+    (connection,) = door.gate.connections
+    assert connection.deadline < door.gate.now() + 6
+    ours.raw(b"")
+    connection.timed_out()
+    assert await client.is_reset()
+    await ended(door)
+
+
+async def test_a_full_worker_takes_no_message(open_door, connect, provider):
+    door = await open_door(limits={"body_bytes": 2000, "buffered_bytes": 2000, "buffered_bytes_per_caller": 2000})
+    ours, theirs = await talk(await connect(door), provider)
+    door.gate.buffered.take("bob", 1500)
+    ours.say(create(A, input="x" * 1000))
+    assert (await ours.json())["error"]["code"] == "overloaded"
+    assert await ours.closed() == (1013, "overloaded")
+    assert await theirs.quiet()
+    door.gate.buffered.give("bob", 1500)
+    await ended(door)
+
+
+async def test_a_caller_is_looked_up_before_the_101(door, client, provider):
+    door.hold_loads = asyncio.Event()
+    frames = Talker(client, ConnectionType.CLIENT)._connection.send(TextMessage(data=json.dumps(create(A))))
+    client.send(opening())
+    async with asyncio.timeout(PATIENCE):
+        while not door.loads:
+            await asyncio.sleep(0)
+    client.send(frames)
+    door.hold_loads.set()
+    peer = await provider.accept()
+    theirs = await agree(peer, await peer.head())
+    assert await theirs.json() == create(A)
+
+
+async def test_an_unknown_caller_that_already_speaks_is_refused_and_closed(door, client, provider):
+    frames = Talker(client, ConnectionType.CLIENT)._connection.send(TextMessage(data=json.dumps(create(A))))
+    client.send(opening(key="pc-nobody") + frames)
+    answer = await client.message()
+    assert (answer.status, answer.header("connection")) == (401, "close")
+    await client.ends()
+    assert provider.connections == 0
