@@ -387,6 +387,7 @@ async def test_a_message_has_a_limit(open_door, connect, provider):
 
 async def test_a_large_message_is_read_elsewhere_and_passes_in_pieces(door, client, provider):
     ours, theirs = await talk(client, provider)
+    ours.patience = theirs.patience = 30.0  # the process that reads has to start
     whole = create(A, input="ü" * 600_000)
     ours.say(json.dumps(whole, ensure_ascii=False))
     ours.say(create(A))
