@@ -505,7 +505,7 @@ UPGRADES = [
     Case("h2c, and a request behind it", (post(*H2C) + get(),), (200, 200), (seen(), seen_get())),
     Case("h2c, and its preface at once", (get(*H2C) + PREFACE,), (200, 400), (seen_get(),), "closed"),
     served("h2c and close", post(b"Connection: Upgrade, close", b"Upgrade: h2c"), end="closed"),
-    served("WebSocket", get(b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13"), as_=seen_get(b"sec-websocket-version: 13")),
+    served("WebSocket", get(b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13"), as_=seen_get()),  # an operation that is none
     served("TLS/1.0", post(b"Connection: Upgrade", b"Upgrade: TLS/1.0")),
     served("Upgrade that Connection does not name", post(b"Upgrade: h2c")),
     refused("h2c with two lengths", post(*H2C, b"Content-Length: 19")),
