@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
@@ -24,6 +25,17 @@ class BrokenFramesError(Exception):
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
+
+
+@dataclass(slots=True)
+class Turn:
+    """What some frames brought. After a close or a frame that is ``broken`` nothing comes; ``more`` may wait."""
+
+    pieces: list[Piece] = field(default_factory=list)
+    pings: list[bytes] = field(default_factory=list)
+    closed: CloseConnection | None = None
+    broken: bool = False
+    more: bool = False
 
 
 class Side:
@@ -49,6 +61,27 @@ class Side:
             if isinstance(event, CloseConnection) and not self.has_closed():
                 raise BrokenFramesError(event.reason or "no frame that may stand here", int(event.code))
             yield event
+
+    def turn(self, most: int) -> Turn:
+        """The same of so many frames, sorted."""
+        turn = Turn()
+        try:
+            for count, event in enumerate(self.events(), 1):
+                match event:
+                    case TextMessage() | BytesMessage():
+                        turn.pieces.append(event)
+                    case Ping():
+                        turn.pings.append(bytes(event.payload))
+                    case CloseConnection():
+                        turn.closed = event
+                    case _:
+                        pass
+                if count == most:
+                    turn.more = True
+                    break
+        except BrokenFramesError:
+            turn.broken = True
+        return turn
 
     def has_closed(self) -> bool:
         """Whether the peer has sent a close frame."""

@@ -22,7 +22,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
+from wsproto.events import CloseConnection
 
 from gateway.dialects.refusal import refuse
 from gateway.dialects.selectors import MAX_NAMES, Reading
@@ -34,7 +34,7 @@ from gateway.proxy.client_messages import FRAMES_A_TURN, ClientMessages
 from gateway.proxy.exchange import Exchange, Stage
 from gateway.proxy.head import Head, Refused, malformed
 from gateway.proxy.inbox import Inbox, Said
-from gateway.proxy.socket_frames import BrokenFramesError, Side
+from gateway.proxy.socket_frames import Piece, Side
 from gateway.proxy.upstream import PIECE
 from gateway.proxy.wire import response_head
 
@@ -254,59 +254,47 @@ class SocketExchange(Exchange):
         self._relay_on()
 
     def _relay_on(self) -> None:
-        """Pass frames on, so many in a turn, in one write, if the lease allows it."""
-        if self.stage is not Stage.RELAYING:
+        """Pass frames on, so many in a turn, in one write, if the lease allows it.
+
+        It is asked first: what has been made into frames is written, so that it is known where the client stands.
+        """
+        if self.stage is not Stage.RELAYING or not self.may_write():
             return
-        out: list[bytes] = []
-        closed: CloseConnection | None = None
-        more = False
-        try:
-            for count, event in enumerate(self._theirs.events(), 1):
-                if isinstance(event, CloseConnection):
-                    closed = event
-                else:
-                    self._relay_event(event, out)
-                more = count == FRAMES_A_TURN
-                if more:
-                    break
-        except BrokenFramesError:
-            self._provider_failed("invalid_response", out)
-            return
-        if not self._pass_on(out):
-            return
-        if closed is not None:
-            self._closed(closed, self._ours)
-        elif more and self._upstream is not None:
-            self._upstream.hold_back()
-            asyncio.get_running_loop().call_soon(self.client.run, self._relay_again)
+        turn = self._theirs.turn(FRAMES_A_TURN)
+        out = [frame for piece in turn.pieces if (frame := self._frame(piece))]
+        if out:
+            self.client.write(b"".join(out))
+            self._check_late()
+        if turn.broken:
+            self._provider_failed("invalid_response")
+        elif turn.closed is not None:
+            self._closed(turn.closed, self._ours)
+        else:
+            self._answer(turn.pings)
+            if turn.more and self._upstream is not None:
+                self._upstream.hold_back()
+                asyncio.get_running_loop().call_soon(self.client.run, self._relay_again)
 
     def _relay_again(self) -> None:
         self._relay_on()
         if self.stage is Stage.RELAYING and not self.client.takes_nothing():
             self.go_on()
 
-    def _relay_event(self, event: Event, out: list[bytes]) -> None:
-        match event:
-            case TextMessage() | BytesMessage():
-                if not self._ours.is_open or not (event.data or event.message_finished):
-                    return
-                self._spoke_at = self.gate.now()
-                self._at_boundary = event.message_finished
-                frame = self._ours.message(event.data, finished=event.message_finished)
-                self.relay.bytes_out += len(frame)
-                out.append(frame)
-            case Ping():
-                if self._upstream is not None and not self._upstream.takes_nothing() and self._theirs.is_open:
-                    self._upstream.say(self._theirs.pong(event.payload))
-            case _:
-                pass
+    def _frame(self, piece: Piece) -> bytes:
+        """A frame for the client; nothing, where one of them has closed, or nothing is in it."""
+        if not self._ours.is_open or not (piece.data or piece.message_finished):
+            return b""
+        self._spoke_at = self.gate.now()
+        self._at_boundary = piece.message_finished
+        frame = self._ours.message(piece.data, finished=piece.message_finished)
+        self.relay.bytes_out += len(frame)
+        return frame
 
-    def _pass_on(self, out: list[bytes]) -> bool:
-        """Write, if the lease allows it; false where that ends the exchange."""
-        if out and self.stage is Stage.RELAYING and self.may_write():
-            self.client.write(b"".join(out))
-            self._check_late()
-        return self.stage is Stage.RELAYING
+    def _answer(self, pings: list[bytes]) -> None:
+        """The provider asks whether anybody is there."""
+        for payload in pings:
+            if self._upstream is not None and not self._upstream.takes_nothing() and self._theirs.is_open:
+                self._upstream.say(self._theirs.pong(payload))
 
     def go_on(self) -> None:
         """The client takes more."""
@@ -369,10 +357,8 @@ class SocketExchange(Exchange):
         self.client.write(b"".join((*out, self._ours.close(code or _code(deny), str(deny.reason)))))
         self._end()
 
-    def _provider_failed(self, cause: str, out: list[bytes]) -> None:
+    def _provider_failed(self, cause: str) -> None:
         """The provider has gone without a close, or speaks another protocol."""
-        if not self._pass_on(out):
-            return
         self.gate.recorder.failure(self, cause)
         self._abort_upstream()
         self.client.write(self._ours.close(socket_frames.INTERNAL, "the provider is gone"))
@@ -385,7 +371,7 @@ class SocketExchange(Exchange):
             return
         self._upstream = None
         if not self._theirs.has_closed():
-            self._provider_failed(cause, [])
+            self._provider_failed(cause)
 
     def timed_out(self) -> None:
         """The client has sent nothing for as long as it may: it is asked whether it is there, and cut if it is not."""
@@ -403,7 +389,7 @@ class SocketExchange(Exchange):
         if self._upstream is None:
             return
         if self._closing or self._pinged_provider:
-            self._provider_failed("timeout", [])
+            self._provider_failed("timeout")
         else:
             self._pinged_provider = True
             self._upstream.say(self._theirs.ping())

@@ -34,6 +34,7 @@ class Talker:
 
     def __init__(self, peer: Peer, kind: ConnectionType) -> None:
         self.peer = peer
+        self.patience = PATIENCE
         self._connection = Connection(kind)
         self._events: list[Event] = []
 
@@ -68,7 +69,7 @@ class Talker:
         while True:
             for event in self._connection.events():
                 return event
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self.patience):
                 data = await self.peer.reader.read(2**18)
             if not data:
                 raise EOFError

@@ -39,6 +39,21 @@ async def ended(door):
     return door.lines[-1]
 
 
+def stalled(door):
+    """The one connection to a provider, which takes nothing for now, and the exchange on it."""
+    (exchange,) = door.gate.in_flight
+    (upstream,) = door.gate.providers["openai"].pool.open
+    upstream.pause_writing()
+    return upstream, exchange
+
+
+async def waits(exchange):
+    """Until a message waits to be sent."""
+    async with asyncio.timeout(PATIENCE):
+        while not exchange._outgoing:
+            await asyncio.sleep(0)
+
+
 # ------------------------------------------------------------------------------------------------ the handshake
 
 
@@ -372,14 +387,15 @@ async def test_a_message_has_a_limit(open_door, connect, provider):
 
 async def test_a_large_message_is_read_elsewhere_and_passes_in_pieces(door, client, provider):
     ours, theirs = await talk(client, provider)
-    whole = create(A, input="ü" * 1_500_000)
+    ours.patience = theirs.patience = 30.0  # the process that reads has to start
+    whole = create(A, input="ü" * 600_000)
     ours.say(json.dumps(whole, ensure_ascii=False))
     ours.say(create(A))
     assert await theirs.json() == whole
     assert await theirs.json() == create(A)
     assert door.gate.reading.started == 1
     door.close_models(K)
-    ours.say(json.dumps(create(K, input="x" * 1_500_000)))
+    ours.say(json.dumps(create(K, input="x" * 1_100_000)))
     assert (await ours.json())["error"]["code"] == "model_offline"
     assert await theirs.quiet()
     await ended(door)
@@ -607,11 +623,17 @@ async def test_a_lease_that_ends_severs(door, client, provider):
     assert await theirs.peer.is_reset()
 
 
-async def test_a_kill_between_two_pieces_of_a_large_message(open_door, connect, provider):
-    door = await open_door()
-    ours, theirs = await talk(await connect(door), provider)
-    ours.say(json.dumps(create(A, input="x" * 8_000_000)))
-    await theirs._next()  # it is on its way, and the provider reads no further
+async def test_a_kill_between_two_pieces_of_a_large_message(door, client, provider, monkeypatch):
+    ours, theirs = await talk(client, provider)
+    upstream, exchange = stalled(door)
+    ours.say(json.dumps(create(A, input="x" * 500_000)))
+    await waits(exchange)
+    takes = iter([False])
+    monkeypatch.setattr(upstream, "takes_nothing", lambda: next(takes, True))
+    upstream._paused = False
+    exchange._send_on()
+    assert isinstance(await theirs._next(), TextMessage)
+    assert exchange._outgoing, "a piece has gone, and the rest has not"
     door.close_models(A)
     assert (await ours.json())["error"]["code"] == "model_offline"
     assert await theirs.quiet()
@@ -705,19 +727,15 @@ async def test_pings_do_not_keep_a_websocket_open_on_which_nothing_is_said(open_
 
 async def test_a_provider_that_reads_nothing_holds_its_client_back_and_may_speak(door, client, provider):
     ours, theirs = await talk(client, provider)
-    whole = create(A, input="x" * 9_000_000)
-    ours.say(json.dumps(whole))
-    for _ in range(3):
+    upstream, exchange = stalled(door)
+    for _ in range(4):
         ours.say(create(A))
+    await waits(exchange)
     theirs.say({"delta": 1})
-    assert await ours.json() == {"delta": 1}, "while the message is on its way"
-    (exchange,) = door.gate.in_flight
-    async with asyncio.timeout(PATIENCE):
-        while not exchange._outgoing:
-            await asyncio.sleep(0)
+    assert await ours.json() == {"delta": 1}
     assert len(exchange._outgoing) == 1, "the others are not even read"
-    assert await theirs.json() == whole
-    for _ in range(3):
+    upstream.resume_writing()
+    for _ in range(4):
         assert await theirs.json() == create(A)
 
 
@@ -744,8 +762,10 @@ async def test_a_client_that_reads_nothing_holds_its_provider_back_and_may_speak
 
 async def test_a_provider_that_closes_takes_no_more_of_a_message(door, client, provider):
     ours, theirs = await talk(client, provider)
-    ours.say(json.dumps(create(A, input="x" * 8_000_000)))
-    await theirs._next()
+    upstream, exchange = stalled(door)
+    ours.say(json.dumps(create(A, input="x" * 500_000)))
+    await waits(exchange)
+    upstream.resume_writing()
     theirs.event(CloseConnection(code=1009, reason="too big"))
     assert await ours.closed() == (1009, "too big")
     ours.event(CloseConnection(code=1009))
