@@ -15,7 +15,7 @@ run: $(STAMP)
 	@$(BIN)/portcullis demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 SOAK_SECONDS ?= 600
 soak: $(STAMP)

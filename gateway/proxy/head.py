@@ -37,7 +37,7 @@ FORWARDING = frozenset(
 """Who the client is and how it came, by its own word or a load balancer's: no provider's business."""
 
 HANDSHAKE = b"sec-websocket-"
-"""How the headers of a WebSocket handshake begin. They are never passed on: one of them can carry the key."""
+"""How the headers of a WebSocket's handshake begin. Never passed on: one of them can carry the caller's key."""
 
 _NOT_FORWARDED = HOP_BY_HOP | FORWARDING | {b"host", b"content-length", b"expect"}
 
