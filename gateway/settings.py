@@ -73,6 +73,9 @@ class Limits(Section):
     header_count: Count = Field(default=100, description="Headers in a request or a response, as HAProxy's maxhdr.")
     response_head_bytes: Count = Field(default=64 * KIB, description="Status line and headers of an upstream.")
     body_bytes: Count = Field(default=32 * MIB, description="A request's body; Anthropic and Gemini allow 20 to 32 MB.")
+    upload_bytes: Count = Field(
+        default=1024 * MIB, description="A body that can name no model and is passed on as it comes; files mostly."
+    )
     body_bytes_per_second: Count = Field(
         default=500, description="The least a body may bring on average, after its timeout; Apache's MinRate."
     )
@@ -443,6 +446,14 @@ class Log(Section):
     )
 
 
+class Ledger(Section):
+    """What was made through the gateway: responses, files, batches, assistants, and the models they are of."""
+
+    keep_days: Annotated[float, Field(gt=0, le=3660)] = Field(
+        default=30.0, description="How long it is remembered after its last use; deleted things are forgotten at once."
+    )
+
+
 class Claims(Section):
     """Which claims of a token say what. A claim that is missing is an attribute that is not known."""
 
@@ -489,6 +500,7 @@ class Settings(BaseSettings):
     redis: Redis = Redis()
     signing: Signing = Signing()
     log: Log = Log()
+    ledger: Ledger = Ledger()
     drill: Drill = Drill()
     providers: dict[Name, Provider] = Field(default_factory=dict)
     issuers: dict[Name, Issuer] = Field(default_factory=dict)

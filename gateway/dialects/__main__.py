@@ -4,9 +4,10 @@ import sys
 from collections.abc import Iterator
 
 from gateway.dialects import DIALECTS, Dialect, Operation
+from gateway.dialects.keeping import Act
 from gateway.dialects.messages import Talk
 from gateway.dialects.selectors import Selector
-from gateway.dialects.table import ANY, Act
+from gateway.dialects.table import ANY
 
 _HEAD = """# Dialects
 
@@ -19,7 +20,8 @@ errors look. What is not in a table below is refused with 404. The tables are `g
 `svg.model`), or a segment of the path; `!` means that it must be there. **Runs beside** are models that could run
 without being named, by the catalog's capability: the request is refused as `model_unresolved` if one of them is not
 available to the caller, or if the catalog has none. `a | chat` means: `chat` only where `a` is missing.
-**Keeps** says what outlives the request.
+**Keeps** says what outlives the request: what was created through the gateway is remembered with its models
+([how](enforcement.md#what-was-made-through-the-gateway)), and for whatever uses it *runs beside* gives way to those.
 
 ## Adding to a dialect
 
@@ -46,8 +48,9 @@ in `gateway.settings.Provider.dialect`. The tests in `tests/dialects` walk every
 
 ## Limits
 
-- What was created through the gateway is not remembered yet: whatever uses a stored thing (a response, a batch, a
-  session) is decided as if it could be any model's.
+- What was not created through the gateway, and some things that were (stored chat completions, containers, vector
+  stores, deployments, files uploaded in parts), are not known: whatever uses them is decided as if they could be any
+  model's.
 - What a provider goes on with by itself (a batch begun before the kill, a scheduled agent) is not stopped.
 - Anthropic's SDK fetches a batch's results from the address in the batch, which is the provider's own; fetch
   `/v1/messages/batches/{batch}/results` instead. Google's uploads and Realtime calls by WebRTC go past the gateway in
@@ -62,6 +65,7 @@ JSON in UTF-8 under one `Content-Type: application/json`; where the table says s
 `deflate` around it is read from a bounded copy, and the original goes on. A key or field that names a model may stand
 once, spelled exactly: with parsers that differ on the rest, nobody knows who is asked. A batch's file is read line by
 line. Of a WebSocket each message of the client is read so, and one of a kind that is not listed ends it.
+What can name no model ("anything; it is not read") is passed on as it comes.
 """
 
 

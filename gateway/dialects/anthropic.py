@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from gateway.dialects.listing import ListShape
-from gateway.dialects.openai_operations import creates, deletes, lists, looked_after, plain, stored, uses
+from gateway.dialects.openai_operations import changes, creates, deletes, lists, looked_after, plain, stored, uses
 from gateway.dialects.selectors import Implied, Selector
 from gateway.dialects.table import Dialect, Kind, Operation, Problem
 
@@ -85,7 +85,7 @@ _AGENTS = (
     plain("agents.retrieve", "GET", "/v1/agents/{agent}", uses("agent")),
     Operation(
         "agents.update", "POST", "/v1/agents/{agent}", (Selector(("model",), or_key="id"), *_ROSTER), invokes=False,
-        kept=(uses("agent"),),
+        kept=(changes("agent"),),
     ),
     plain("agents.versions", "GET", "/v1/agents/{agent}/versions", uses("agent")),
     plain("agents.archive", "POST", "/v1/agents/{agent}/archive", deletes("agent")),
@@ -98,7 +98,7 @@ _SESSIONS = (
     ),
     plain("sessions.retrieve", "GET", "/v1/sessions/{session}", uses("session")),
     Operation(
-        "sessions.update", "POST", "/v1/sessions/{session}", _OVERRIDES, candidates="chat", kept=(uses("session"),)
+        "sessions.update", "POST", "/v1/sessions/{session}", _OVERRIDES, candidates="chat", kept=(changes("session"),)
     ),
     plain("sessions.delete", "DELETE", "/v1/sessions/{session}", deletes("session")),
     plain("sessions.archive", "POST", "/v1/sessions/{session}/archive", deletes("session")),

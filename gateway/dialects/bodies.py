@@ -103,7 +103,8 @@ def told(reader: Reader) -> dict[str, Any]:
         case BodyReader():
             selectors = [[s.path, s.required, s.absent, s.or_key] for s in reader.selectors]
             implied = [[i.path, i.value, i.capability, i.unless] for i in reader.implied]
-            return {"reads": "json", "selectors": selectors, "implied": implied, "batch": reader.batch}
+            return {"reads": "json", "selectors": selectors, "implied": implied, "batch": reader.batch,
+                    "references": [list(path) for path in reader.references]}  # fmt: skip
         case Optional():
             return {"reads": "optional", "reader": told(reader.reader)}
         case LineReader() | MessageReader():
@@ -128,7 +129,8 @@ def heard(form: dict[str, Any]) -> Any:
     match form["reads"]:
         case "json":
             implied = tuple(Implied(tuple(path), *rest) for path, *rest in form["implied"])
-            return _body_reader(_selectors(form["selectors"]), implied, batch=form["batch"])
+            references = tuple(tuple(path) for path in form["references"])
+            return _body_reader(_selectors(form["selectors"]), implied, references, batch=form["batch"])
         case "optional":
             return Optional(heard(form["reader"]))
         case "lines" | "message":
@@ -160,5 +162,11 @@ def _selectors(rows: list[Any]) -> tuple[Selector, ...]:
 
 
 @lru_cache(maxsize=512)
-def _body_reader(selectors: tuple[Selector, ...], implied: tuple[Implied, ...], *, batch: bool) -> BodyReader:
-    return BodyReader(selectors, implied, batch=batch)
+def _body_reader(
+    selectors: tuple[Selector, ...],
+    implied: tuple[Implied, ...],
+    references: tuple[tuple[str, ...], ...],
+    *,
+    batch: bool,
+) -> BodyReader:
+    return BodyReader(selectors, implied, batch=batch, references=references)

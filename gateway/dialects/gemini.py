@@ -80,6 +80,7 @@ _TUNED = tuple(
         ("tunedModelSource", "baseModel"), ("tuned_model_source", "base_model"),
     )
 )  # fmt: skip
+_CACHED = (uses("cached_content", "cachedContent"), uses("cached_content", "cached_content"))
 _VERSIONS = ("v1beta", "v1")
 _QUERY_KEYS = frozenset(("key", "access_token", "oauth_token"))
 """System parameters of Google's APIs that hold a credential."""
@@ -89,18 +90,19 @@ def _verbs(version: str, models: str, prefix: str) -> list[Operation]:
     """The operations on one model, named by the path."""
     path = f"/{version}/{models}/{{model}}"
     name = f"{version}.{models}"
+    tuned = (uses("model"),) if prefix else ()
     return [
         Operation(f"{name}.generateContent", "POST", f"{path}:generateContent", (_SAME,), prefix=prefix,
-                  kept=(uses("cached_content", "cachedContent"),)),
+                  kept=(*_CACHED, *tuned)),
         Operation(f"{name}.streamGenerateContent", "POST", f"{path}:streamGenerateContent", (_SAME,), prefix=prefix,
-                  streams=True, stream_error=stream_error, kept=(uses("cached_content", "cachedContent"),)),
-        Operation(f"{name}.countTokens", "POST", f"{path}:countTokens", (_SAME, *_COUNTED), prefix=prefix),
-        Operation(f"{name}.embedContent", "POST", f"{path}:embedContent", (_SAME,), prefix=prefix),
+                  streams=True, stream_error=stream_error, kept=(*_CACHED, *tuned)),
+        Operation(f"{name}.countTokens", "POST", f"{path}:countTokens", (_SAME, *_COUNTED), prefix=prefix, kept=tuned),
+        Operation(f"{name}.embedContent", "POST", f"{path}:embedContent", (_SAME,), prefix=prefix, kept=tuned),
         Operation(f"{name}.batchEmbedContents", "POST", f"{path}:batchEmbedContents", (_SAME, *_EACH), prefix=prefix,
                   batch=True),
-        Operation(f"{name}.predict", "POST", f"{path}:predict", (_SAME,), prefix=prefix),
+        Operation(f"{name}.predict", "POST", f"{path}:predict", (_SAME,), prefix=prefix, kept=tuned),
         Operation(f"{name}.predictLongRunning", "POST", f"{path}:predictLongRunning", (_SAME,), prefix=prefix,
-                  kept=(creates("operation", "name"),)),
+                  kept=(creates("operation", "name"), *tuned)),
         Operation(f"{name}.batchGenerateContent", "POST", f"{path}:batchGenerateContent", (_SAME,), prefix=prefix,
                   candidates=ANY, kept=(creates("batch", "name"),)),
         Operation(f"{name}.asyncBatchEmbedContent", "POST", f"{path}:asyncBatchEmbedContent", (_SAME,), prefix=prefix,
@@ -122,7 +124,7 @@ def _version(version: str) -> list[Operation]:
         Operation(f"{version}.tunedModels.list", "GET", f"/{version}/tunedModels", invokes=False,
                   listing=ListShape("tunedModels", "name")),
         Operation(f"{version}.tunedModels.create", "POST", f"/{version}/tunedModels", _TUNED, candidates=ANY,
-                  kept=(creates("model", "name"),)),
+                  kept=(creates("model", "metadata.tunedModel"), creates("operation", "name"))),
         Operation(f"{version}.tunedModels.delete", "DELETE", f"/{version}/tunedModels/{{model}}",
                   prefix="tunedModels/"),
         Operation(f"{version}.cachedContents.create", "POST", cached, (Selector(("model",), required=True),),

@@ -5,10 +5,11 @@ batches' files, messages of threads) counts as using it: it may be a model's tha
 """
 
 from gateway.dialects.events import chat_error, responses_error, socket_event
+from gateway.dialects.keeping import Act, Kept
 from gateway.dialects.listing import ListShape
 from gateway.dialects.messages import MessageReader, Talk
 from gateway.dialects.selectors import BodyReader, Implied, Selector
-from gateway.dialects.table import ANY, Act, Kept, Kind, Operation
+from gateway.dialects.table import ANY, Kind, Operation
 
 MODEL = Selector(("model",), required=True)
 CHAT = Selector(("model",), absent="chat")
@@ -44,6 +45,11 @@ def creates(kind: str, at: str = "id") -> Kept:
 def uses(kind: str, at: str = "") -> Kept:
     """It needs one; by default the path says which."""
     return Kept(Act.USES, kind, at or kind)
+
+
+def changes(kind: str, at: str = "") -> Kept:
+    """It uses one, and leaves in it the models that it names or runs."""
+    return Kept(Act.CHANGES, kind, at or kind)
 
 
 def lists(kind: str) -> Kept:
@@ -85,7 +91,7 @@ COMPLETIONS = Operation("completions", "POST", "/v1/completions", (MODEL,), stre
 EMBEDDINGS = Operation("embeddings", "POST", "/v1/embeddings", (MODEL,))
 RESPONSES = Operation(
     "responses", "POST", "/v1/responses", (CHAT, MODERATION, *TOOLS), implied=IMAGE_TOOLS, stream_error=responses_error,
-    kept=(creates("response"), uses("response", "previous_response_id"), uses("conversation", "conversation"),
+    kept=(creates("response"), uses("response", "previous_response_id"), changes("conversation", "conversation"),
           uses("prompt", "prompt.id")),
 )  # fmt: skip
 MODELS = (
@@ -135,18 +141,19 @@ _FILES = (
     stored("files.content", "/v1/files/{file}/content", uses("file")),
     plain("uploads.create", "POST", "/v1/uploads", creates("upload"), body=Kind.JSON),
     plain("uploads.parts", "POST", "/v1/uploads/{upload}/parts", uses("upload"), body=Kind.OPAQUE),
-    plain("uploads.complete", "POST", "/v1/uploads/{upload}/complete", uses("upload"), creates("file", "file.id")),
+    plain("uploads.complete", "POST", "/v1/uploads/{upload}/complete", uses("upload")),
     plain("uploads.cancel", "POST", "/v1/uploads/{upload}/cancel", deletes("upload")),
     Operation("batches.create", "POST", "/v1/batches", candidates=ANY, kept=(creates("batch"), uses("file", "input_file_id"))),
     plain("batches.list", "GET", "/v1/batches", lists("batch")),
-    plain("batches.retrieve", "GET", "/v1/batches/{batch}", uses("batch"), creates("file", "output_file_id")),
+    plain("batches.retrieve", "GET", "/v1/batches/{batch}", uses("batch"), creates("file", "output_file_id"),
+          creates("file", "error_file_id")),
     plain("batches.cancel", "POST", "/v1/batches/{batch}/cancel", uses("batch")),
 )  # fmt: skip
 _ASSISTANTS = (
     plain("assistants.list", "GET", "/v1/assistants", lists("assistant")),
     Operation("assistants.create", "POST", "/v1/assistants", (MODEL,), kept=(creates("assistant"),)),
     plain("assistants.retrieve", "GET", "/v1/assistants/{assistant}", uses("assistant")),
-    Operation("assistants.update", "POST", "/v1/assistants/{assistant}", (UPDATED,), invokes=False, kept=(uses("assistant"),)),
+    Operation("assistants.update", "POST", "/v1/assistants/{assistant}", (UPDATED,), invokes=False, kept=(changes("assistant"),)),
     plain("assistants.delete", "DELETE", "/v1/assistants/{assistant}", deletes("assistant")),
     *looked_after("threads", "/v1/threads", "thread")[1:],
     stored("threads.messages.list", "/v1/threads/{thread}/messages", uses("thread")),
@@ -155,9 +162,9 @@ _ASSISTANTS = (
     plain("threads.messages.update", "POST", "/v1/threads/{thread}/messages/{message}", uses("thread")),
     plain("threads.messages.delete", "DELETE", "/v1/threads/{thread}/messages/{message}", uses("thread")),
     Operation("threads.create_and_run", "POST", "/v1/threads/runs", (CHAT,), stream_error=chat_error,
-              kept=(creates("run"), uses("assistant", "assistant_id"))),
+              kept=(creates("run"), creates("thread", "thread_id"), uses("assistant", "assistant_id"))),
     Operation("threads.runs.create", "POST", "/v1/threads/{thread}/runs", (CHAT,), stream_error=chat_error,
-              kept=(creates("run"), uses("assistant", "assistant_id"), uses("thread"))),
+              kept=(creates("run"), uses("assistant", "assistant_id"), changes("thread"))),
     Operation("threads.runs.submit_tool_outputs", "POST", "/v1/threads/{thread}/runs/{run}/submit_tool_outputs", candidates="chat",
               stream_error=chat_error, kept=(uses("run"),)),
     plain("threads.runs.list", "GET", "/v1/threads/{thread}/runs", lists("run")),

@@ -118,12 +118,14 @@ class Implied:
 class Reading(NamedTuple):
     """What a body says: the names it gives, in the order of the selectors, and whether it asks for a stream.
 
-    ``unnamed`` are the capabilities of models that it could invoke without naming them.
+    ``unnamed`` are the capabilities of models that it could invoke without naming them. ``ids`` are those of kept
+    things, each after the path it stands at; an empty one is none that could be known.
     """
 
     names: tuple[str, ...]
     stream: bool
     unnamed: tuple[str, ...] = ()
+    ids: tuple[tuple[str, str], ...] = ()
 
 
 class Reader(Protocol):
@@ -141,17 +143,27 @@ class _Pairs(list[tuple[str, Any]]):
 
 
 class BodyReader:
-    """Reads the bodies of one operation. ``batch``: many requests in one, of which the different names count."""
+    """Reads the bodies of one operation. ``batch``: many requests in one, of which the different names count.
+
+    ``references``: where it names things that the provider keeps, by id or by an object with one.
+    """
 
     def __init__(
-        self, selectors: tuple[Selector, ...], implied: tuple[Implied, ...] = (), *, batch: bool = False
+        self,
+        selectors: tuple[Selector, ...],
+        implied: tuple[Implied, ...] = (),
+        *,
+        batch: bool = False,
+        references: tuple[tuple[str, ...], ...] = (),
     ) -> None:
         self.selectors = selectors
         self.implied = implied
         self.batch = batch
+        self.references = references
         watched = [*(step for s in selectors for step in (*s.path, "stream"))]
         watched += [step for i in implied for step in (i.path[:1] if i.value else i.path)]
         watched += [selector.or_key for selector in selectors if selector.or_key]
+        watched += [path[0] for path in references]
         self._keys = tuple(dict.fromkeys(step for step in watched if step not in _WILD))
         self._quoted = tuple((key, b'"%b"' % key.lower().encode()) for key in self._keys)
         self._steps = tuple((selector, frozenset(selector.path) - _WILD) for selector in selectors)
@@ -188,7 +200,8 @@ class BodyReader:
         if self.implied:
             unnamed += self._implied(document, keys)
         stream = "stream" in keys and _member(document, "stream") is True
-        return Reading(tuple(names), stream, tuple(dict.fromkeys(unnamed)) if unnamed else ())
+        ids = self._ids(document, keys, body) if self.references else ()
+        return Reading(tuple(names), stream, tuple(dict.fromkeys(unnamed)) if unnamed else (), ids)
 
     def _names(self, document: Any, keys: set[str]) -> tuple[list[str], list[str]]:
         names: list[str] = []
@@ -205,6 +218,22 @@ class BodyReader:
         if len(names) > MAX_NAMES:
             raise MalformedBodyError(f"The body names more than {MAX_NAMES} models.")
         return names, unnamed
+
+    def _ids(self, document: Any, keys: set[str], body: bytes) -> tuple[tuple[str, str], ...]:
+        """The ids of kept things. Within an object they are read from the pairs: another ``id`` may stand beside."""
+        found = []
+        for path in self.references:
+            value = _member_or_none(document, path[0]) if path[0] in keys else None
+            if isinstance(value, dict):
+                if _structure(body) > MAX_AMBIGUOUS_STRUCTURE:
+                    raise MalformedBodyError("The body has too many values.", 413)
+                document = _as_pairs(body)
+                value = _member_or_none(document, path[0])
+            for step in path[1:] or (("id",) if isinstance(value, _Pairs) else ()):
+                value = _member_or_none(value, step) if isinstance(value, _Pairs) else None
+            if value is not None:
+                found.append((".".join(path), value if isinstance(value, str) else ""))
+        return tuple(found)
 
     def _occurring(self, body: bytes) -> set[str] | None:
         """Which of the selectors' keys occur anywhere, in any spelling; ``None`` if one does twice."""

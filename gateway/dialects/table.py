@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from gateway.dialects.forms import Form
+from gateway.dialects.keeping import Keeping, Kept, keeping
 from gateway.dialects.lines import LineReader
 from gateway.dialects.listing import ListShape
 from gateway.dialects.messages import Talk
@@ -48,28 +49,6 @@ class Kind(StrEnum):
     OPAQUE = "anything; it is not read"
 
 
-class Act(StrEnum):
-    """What an operation does with something that the provider keeps."""
-
-    CREATES = "creates"
-    USES = "uses"
-    LISTS = "lists"
-    DELETES = "deletes"
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """Something that the provider keeps between requests, and what an operation does with it.
-
-    ``at`` is where its id is: the name of a path's segment, or a body's path in dots. Of what is created, it is a path
-    in the response's body.
-    """
-
-    act: Act
-    kind: str
-    at: str = "id"
-
-
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One method and path of a dialect. ``path`` is relative to the provider; ``{model}`` is one segment of it.
@@ -79,7 +58,8 @@ class Operation:
     the path's name in the catalog. ``also``: the body's names count beside the path's; else they must be the same.
     ``query``: the parameter that names a model. ``streams``: it answers with a stream without being asked to;
     ``framed``: of binary messages. ``untyped``: a body without a Content-Type is JSON.
-    ``stream_error`` writes the last event of a stream that is cut. ``kept`` are the things that outlive the request.
+    ``stream_error`` writes the last event of a stream that is cut. ``kept`` are the things that outlive the request;
+    ``keeping`` is what they come to, ``None`` where that is nothing.
     ``talk``: it is a WebSocket, and what may be said on it.
     """
 
@@ -107,15 +87,25 @@ class Operation:
     reader: BodyReader = field(init=False, repr=False)
     form: Form = field(init=False, repr=False)
     pattern: re.Pattern[str] = field(init=False, repr=False)
+    keeping: Keeping | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.method in ("GET", "DELETE"):
             object.__setattr__(self, "body", Kind.NONE)
-        object.__setattr__(self, "reader", BodyReader(self.selectors, self.implied, batch=self.batch))
+        object.__setattr__(self, "keeping", self._keeping())
+        references = self.keeping.references if self.keeping is not None else ()
+        reader = BodyReader(self.selectors, self.implied, batch=self.batch, references=references)
+        object.__setattr__(self, "reader", reader)
         documents = tuple((name, BodyReader(selectors)) for name, selectors in self.documents)
         lines = None if self.lines is None else LineReader(self.lines)
         object.__setattr__(self, "form", Form(self.selectors, documents, lines))
         object.__setattr__(self, "pattern", _pattern(self.path))
+
+    def _keeping(self) -> Keeping | None:
+        """A thing that is known says which models run unnamed, but for those that a word in the body lets run."""
+        unnamed = {self.candidates, *(selector.absent for selector in self.selectors)}
+        speaks_for = frozenset(unnamed - {"", *(implied.capability for implied in self.implied)})
+        return keeping(self.kept, self.path, looks=self.method == "GET", invokes=self.invokes, speaks_for=speaks_for)
 
 
 def _pattern(path: str) -> re.Pattern[str]:

@@ -70,6 +70,10 @@ class Keys:
         """Hash: ``caller model`` → permitted requests in that hour."""
         return self._key(f"traffic:{bucket}")
 
+    def made(self, provider: str, kind: str, name: str) -> str:
+        """Something that a provider keeps: an entry of the ledger, authenticated by the workers."""
+        return self._key(f"made:{provider}:{kind}:{name}")
+
     def names(self, kind: str) -> str:
         """Sorted set: the names of all callers, or operators, for the commit script to keep and for lists to page."""
         return self._key(f"names:{kind}")

@@ -25,6 +25,14 @@ class Pseudonyms:
         """
         return hmac.digest(self._key, caller_id.encode(), "sha256").hex()[:DIGITS]
 
+    def key_for(self, purpose: str) -> bytes:
+        """A key of its own for another purpose, from the same file.
+
+        Raises:
+            ValueError: the key file is damaged.
+        """
+        return hmac.digest(self._key, b"portcullis\0" + purpose.encode(), "sha256")
+
     @cached_property
     def _key(self) -> bytes:
         if not self._path.exists():

@@ -60,6 +60,14 @@ METRICS: tuple[Definition, ...] = (
         _P + "certificate_reloads_total", "counter", "Changed certificates, loaded or refused.", ("place", "result")
     ),
     Definition(_P + "late_writes_total", "counter", "Writes that ended after their lease's deadline."),
+    Definition(
+        _P + "ledger_forged_total", "counter", "Entries of the ledger that did not verify: somebody wrote to Redis."
+    ),
+    Definition(_P + "ledger_failures_total", "counter", "Times Redis did not take what was to be remembered."),
+    Definition(
+        _P + "response_model_denied_total", "counter", "Responses cut as they named a denied model.",
+        ("provider", "model"),
+    ),
     Definition(_P + "internal_errors_total", "counter", "Failures of the gateway itself; each closed the door."),
     Definition(_P + "log_lines_dropped_total", "counter", "Request log lines lost because nobody read fast enough."),
     Definition(_P + "policy_revision", "gauge", "The revision a replica has applied.", ("replica",)),

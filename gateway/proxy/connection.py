@@ -87,6 +87,7 @@ class ClientConnection:
         self._fault: Deny | None = None
         self._reading_paused = False
         self._writing_paused = False
+        self._body_held = False
         self._drained: int | None = None
         self._unflushed: list[Exchange] = []
         self.peer = ""
@@ -263,7 +264,8 @@ class ClientConnection:
             if self._head_bytes > self.gate.limits.head_bytes:
                 self._break(self._head_too_large().deny)
         elif self._reading is not None:
-            self.delay(min(self.gate.timeouts.body, self._body_due - self.gate.now()))
+            if not self._body_held:
+                self.delay(min(self.gate.timeouts.body, self._body_due - self.gate.now()))
             if self._head_bytes > self.gate.limits.head_bytes:
                 self._break(malformed("The body's chunk extensions or trailers are too large.", 431).deny)
         elif not self._writing_paused:
@@ -386,6 +388,20 @@ class ClientConnection:
             self._reading_paused = True
             self.transport.pause_reading()
 
+    def hold_body(self) -> None:
+        """Read no more of a body that is passed on as it comes, until it is taken. That is not the client's delay."""
+        self._body_held = True
+        self._pause_reading()
+        if not self._writing_paused:
+            self.deadline = float("inf")
+
+    def take_body(self) -> None:
+        """Read on."""
+        if self._body_held:
+            self._body_held = False
+            self.delay(self.gate.timeouts.body)
+            self._resume_reading()
+
     # ------------------------------------------------------------------ writing
 
     def write(self, data: bytes) -> None:
@@ -443,6 +459,7 @@ class ClientConnection:
     def exchange_ended(self, exchange: Exchange) -> None:
         """Answered, cut or gone: the next one's turn, or the connection's end."""
         keep = exchange.keep_alive and exchange.complete
+        self._body_held = False
         self._socket = None
         if self._begun is exchange:
             self._begun = None
@@ -484,7 +501,9 @@ class ClientConnection:
             self.delay(self.gate.timeouts.head if self._in_head else self.gate.keep_alive)
 
     def _resume_reading(self) -> None:
-        if self.transport is None or self.transport.is_closing() or (self._writing_paused and self._socket is None):
+        if self._body_held or self.transport is None or self.transport.is_closing():
+            return
+        if self._writing_paused and self._socket is None:
             return
         if self._reading_paused:
             self._reading_paused = False

@@ -4,7 +4,9 @@
 
     head complete  → operation   the dialect's table; method and raw path must match exactly
                    → caller      the credential's caller, from the cache
-    body complete  → models      what the operation's selectors find, read strictly; a large body by a process beside
+    body complete  (one that can name no model is passed on as it comes, once all of this is known)
+                   → models      what the operation's selectors find, read strictly; a large body by a process beside
+                   → made        the models of what it uses that the provider keeps; the ledger may have to be asked
                    → register    in the in-flight table, before deciding; leave it at the end
                    → decide      Permit, or the refusal
                    → forward     with a Permit only; decide again if a connection had to be waited for
@@ -16,7 +18,9 @@ From ``register`` on the exchange can be *severed*: when a new revision denies i
 A WebSocket begins as a request does; how it goes on is ``gateway.proxy.websocket``.
 """
 
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from functools import partial
 from math import inf
 from time import monotonic, time
 from typing import IO, TYPE_CHECKING
@@ -38,10 +42,12 @@ from gateway.policy.decision import Deny, Permit, Reason
 from gateway.policy.snapshot import Asked
 from gateway.proxy.body import Body, BodyTooLargeError, NoRoomError
 from gateway.proxy.head import Head, Refused, Way, malformed
+from gateway.proxy.keeper import Keeper
+from gateway.proxy.ledger import LedgerBusyError
 from gateway.proxy.reading import AbandonedError, ReadingFailedError
-from gateway.proxy.relay import ListTooLongError, Relay
+from gateway.proxy.relay import ListTooLongError, Relay, named_model
 from gateway.proxy.response import ResponseHead
-from gateway.proxy.upstream import Asker
+from gateway.proxy.upstream import PIECE, Asker
 from gateway.proxy.wire import CONTINUE, own_response
 
 if TYPE_CHECKING:
@@ -71,10 +77,11 @@ class Exchange(Asker):
     """One request and its response. All methods are callbacks of one event loop and return at once."""
 
     __slots__ = (
-        "_asked", "_body", "_body_complete", "_credential", "_expects_continue", "_reader", "_reading", "_retried",
-        "_upstream", "began_at", "by_token", "bytes_in", "caller", "client", "content_length", "denied", "end_user",
-        "finish_by", "first_byte_at", "gate", "head", "keep_alive", "known_until", "operation", "path_model", "permit",
-        "provider", "relay", "request_id", "sent_at", "severed", "stage", "status", "stream",
+        "_asked", "_body", "_body_complete", "_credential", "_expects_continue", "_keeper", "_reader", "_reading",
+        "_retried", "_shows_nothing", "_uploads", "_upstream", "began_at", "by_token", "bytes_in", "caller",
+        "client", "content_length", "denied", "end_user", "finish_by", "first_byte_at", "gate", "head", "keep_alive",
+        "known_until", "operation", "path_model", "permit", "provider", "relay", "request_id", "sent_at", "severed",
+        "stage", "status", "stream",
     )  # fmt: skip
 
     def __init__(self, gate: "Gate", client: "ClientConnection", head: Head, content_length: int | None) -> None:
@@ -110,6 +117,9 @@ class Exchange(Asker):
         self._reader: Reader | None = None
         self._reading: Reading | None = None
         self._asked: Asked | None = None
+        self._shows_nothing = False
+        self._keeper: Keeper | None = None
+        self._uploads = False
         self._upstream: UpstreamConnection | None = None
         self._retried = False
 
@@ -128,9 +138,11 @@ class Exchange(Asker):
 
     def body_piece(self, data: bytes) -> None:
         """Bytes of the body."""
-        if self.stage is not Stage.WAITING:
+        if self.stage is not Stage.WAITING and not self._uploads:
             return
         self.bytes_in += len(data)
+        if self._uploads and not self._may_be_kept(data):
+            return
         try:
             self._body.add(data)
         except BodyTooLargeError:
@@ -141,7 +153,10 @@ class Exchange(Asker):
     def body_complete(self) -> None:
         """The whole body is there."""
         self._body_complete = True
-        self._proceed()
+        if self._upstream is not None and self._uploads:
+            self._upstream.end_upload()
+        else:
+            self._proceed()
 
     @property
     def has_body(self) -> bool:
@@ -157,7 +172,7 @@ class Exchange(Asker):
         """When caller and body are both known: what is asked for, whether it may be had, and on its way."""
         if self.stage is not Stage.WAITING or self.caller is None:
             return
-        if not self._body_complete:
+        if not self._body_complete and not self._uploads:
             self._ask_for_body()
             return
         try:
@@ -173,6 +188,9 @@ class Exchange(Asker):
                 self._answer_availability()
                 return
             self._find_models()
+            assert self.operation is not None
+            if self.operation.keeping is not None and not self._find_made():
+                return
             self._register()
             permit = self._decide()
             self._forward(permit)
@@ -317,6 +335,8 @@ class Exchange(Asker):
             if self.has_body:
                 raise malformed("This operation has no body.")
             return
+        if operation.body is Kind.OPAQUE and self._expect_upload(operation):
+            return
         kind = head.content_type
         if operation.body is Kind.JSON and head.content_encoding is None and kind is not None and kind.lower() in JSON:
             self._reader = operation.reader
@@ -327,6 +347,17 @@ class Exchange(Asker):
             raise self.gate.too_large()
         if not self.gate.buffered.has_room(self._body.owner, length):
             raise self.gate.no_room()
+
+    def _expect_upload(self, operation: Operation) -> bool:
+        """Whether the body can be passed on as it comes: nothing in it is read, and nothing is signed."""
+        assert self.provider is not None
+        if self.head.content_encoding is not None or self.provider.signs:
+            return False
+        self._find_reader(operation)  # its type is judged all the same
+        if (self.content_length or 0) > self.gate.limits.upload_bytes:
+            raise self.gate.upload_too_large()
+        self._uploads, self._reading = self.has_body, _NO_BODY
+        return True
 
     def _find_reader(self, operation: Operation) -> Reader:
         """Who reads a body that is not plain JSON."""
@@ -387,7 +418,7 @@ class Exchange(Asker):
         assert self.operation is not None
         assert self.provider is not None
         assert self._reading is not None
-        names, self.stream, unnamed = self._reading
+        names, self.stream, unnamed, _ = self._reading
         if self.operation.streams:
             self.stream = True
         if self.path_model is not None:
@@ -405,6 +436,58 @@ class Exchange(Asker):
             raise malformed("The path and the body must name the same model.")
         return (path_model,)
 
+    # ------------------------------------------------------------------ made
+
+    def _find_made(self) -> bool:
+        """Have the models of what it uses decided, too, and noted where it leaves any. ``False``: Redis is asked."""
+        assert self._asked is not None
+        assert self._reading is not None
+        assert self.operation is not None
+        assert self.operation.keeping is not None
+        if not self.operation.keeping.always and not self._reading.ids:
+            return True
+        keeper = self._keeper or self._new_keeper()
+        if keeper.asking:
+            return False
+        if keeper.must_look_up:
+            return self._ask_ledger(keeper, keeper.look_up)
+        self._asked, self._shows_nothing = keeper.widened(self._asked)
+        if keeper.must_mark(self._asked):
+            self._decide()  # what is refused leaves nothing
+            return self._ask_ledger(keeper, partial(keeper.mark, self._asked))
+        return True
+
+    def _new_keeper(self) -> Keeper:
+        assert self.operation is not None
+        assert self.provider is not None
+        assert self.caller is not None
+        assert self.head.way is not None
+        assert self._reading is not None
+        path, ids = self.head.way.path, self._reading.ids
+        self._keeper = Keeper(self.gate.ledger, self.provider.name, self.operation, path, ids, self.caller.id)
+        return self._keeper
+
+    def _ask_ledger(self, keeper: Keeper, ask: Callable[[], Awaitable[None]]) -> bool:
+        """Begin to ask; ``_proceed`` is called again. Not without a lease, as for callers."""
+        if not self.gate.may_look_up():
+            raise Refused(self.gate.stale())
+        keeper.asking = True
+        tasks.spawn(self._await_ledger(keeper, ask), "ledger")
+        return False
+
+    async def _await_ledger(self, keeper: Keeper, ask: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await ask()
+        except LedgerBusyError:
+            self.refuse(
+                Deny(Reason.OVERLOADED, self.gate.revision, message="Too much is asked for at once. Try again.")
+            )
+        except (OSError, TimeoutError):
+            self.refuse(self.gate.stale())
+        else:
+            keeper.asking = False
+            self.client.run(self._proceed)
+
     # ------------------------------------------------------------------ register, decide
 
     def _register(self) -> None:
@@ -419,20 +502,29 @@ class Exchange(Asker):
 
     def decide_again(self) -> Permit | Deny:
         """What the policy in force says of this exchange."""
-        assert self.operation is not None
         assert self.caller is not None
         assert self._asked is not None
         if self.caller.expires is not None or self.end_user is not None:
             self._forget_expired()
         end_user = None if self.end_user is None else self.end_user.caller
-        invokes = self.operation.invokes or bool(self._asked.names or self._asked.also)
-        return self.gate.decide(self.caller, self._asked, invokes=invokes, on_behalf_of=end_user)
+        return self.gate.decide(self.caller, self._asked, invokes=self._invokes(), on_behalf_of=end_user)
+
+    def _invokes(self) -> bool:
+        """Whether a model could run, or something be shown that one has put out."""
+        assert self.operation is not None
+        assert self._asked is not None
+        named = bool(self._asked.names or self._asked.also)
+        return not self._shows_nothing and (self.operation.invokes or named)
 
     # ------------------------------------------------------------------ forward
 
     def _forward(self, permit: Permit) -> None:
         """Send it upstream on an idle connection; else wait for one and decide again."""
         assert self.provider is not None
+        if self._uploads:  # on a connection of its own: one that dies as it is taken up could not be asked again
+            self.stage = Stage.CONNECTING
+            self.provider.pool.connect(self)
+            return
         upstream = self.provider.pool.acquire(self)
         if upstream is None:
             self.stage = Stage.CONNECTING
@@ -461,17 +553,65 @@ class Exchange(Asker):
         self.stage = Stage.SENT
         self.sent_at = monotonic()
         self._upstream = upstream
-        body = self._body.content()
-        upstream.send(self, permit, self._onward_head(body), body)
+        if self._uploads:
+            assert self.provider is not None
+            head = self.provider.upload_head(self.head, self.content_length, identity=self._wants_identity())
+            upstream.begin_upload(self, permit, head, chunked=self.content_length is None)
+            self._send_kept()
+        else:
+            body = self._body.content()
+            upstream.send(self, permit, self._onward_head(body), body)
         if self.client.takes_nothing():
             upstream.hold_back()
 
     def _onward_head(self, body: bytes | memoryview) -> bytes:
         """The head as the provider gets it."""
         assert self.provider is not None
+        return self.provider.request_head(self.head, body, identity=self._wants_identity())
+
+    def _wants_identity(self) -> bool:
+        """Whether the response is read here, and so must have no coding."""
         assert self.operation is not None
-        identity = self.stream or self.operation.listing is not None
-        return self.provider.request_head(self.head, body, identity=identity)
+        return self.stream or self.operation.listing is not None or self._keeper is not None
+
+    # ------------------------------------------------------------------ a body that is passed on as it comes
+
+    def _may_be_kept(self, data: bytes) -> bool:
+        """A piece of an upload: sent on; kept, and the client held back, while there is nowhere to send it to."""
+        if self.bytes_in > self.gate.limits.upload_bytes:
+            self.refuse(self.gate.upload_too_large().deny)
+            return False
+        if self.stage in (Stage.WAITING, Stage.CONNECTING):
+            self.client.hold_body()
+            return True
+        self._send_piece(data)
+        return False
+
+    def _send_piece(self, data: bytes | memoryview) -> None:
+        """Send some of the body, the lease looked at before each write; the client waits while it is not taken."""
+        for start in range(0, len(data), PIECE):
+            if self._upstream is None or not self.may_write():
+                return  # answered already, or severed
+            self._upstream.send_more(bytes(data[start : start + PIECE]))
+        if self._upstream is not None and not self._upstream.takes_more():
+            self.client.hold_body()
+
+    def _send_kept(self) -> None:
+        """What has come until now; then the rest is wanted."""
+        kept = self._body.content()
+        self._body.close()
+        self._send_piece(kept)
+        if self._upstream is None:
+            return
+        if self._body_complete:
+            self._upstream.end_upload()
+        elif self._upstream.takes_more():
+            self._ask_for_body()
+            self.client.take_body()
+
+    def takes_more(self) -> None:
+        """The provider takes more of the body."""
+        self.client.take_body()
 
     # ================================================================== the response goes out
 
@@ -501,17 +641,40 @@ class Exchange(Asker):
             self.keep_alive = False
         keep_alive = self.client.keeps_alive(self)
         relay.head(head, self.request_id, self.gate.revision, keep_alive=keep_alive)
+        if self._keeper is not None:
+            self._keeper.response(head)
 
     def response_body(self, data: bytes) -> None:
         """A piece of the response's body."""
+        if not self.relay.bytes_out and self._invokes() and self._is_of_denied(data):
+            return
+        if self._keeper is not None:
+            assert self._asked is not None
+            self._keeper.piece(data, self._asked)
         try:
             self.relay.body(data)
         except ListTooLongError:
             self._refuse_upstream("list_too_long")
 
+    def _is_of_denied(self, start: bytes) -> bool:
+        """Whether a response says that it comes from a model which this caller may not have: then it is cut."""
+        name = named_model(start)
+        if name is None or self.permit is None or self.provider is None:
+            return False
+        denied = self.gate.denied_response(self, self.permit, name)
+        if denied is None:
+            return False
+        if self.stage is Stage.SENT:
+            self.refuse(denied)
+        else:
+            cut_before = self.gate.replica.streams_cut
+            self.sever(denied)
+            self.gate.replica.streams_cut = cut_before  # no revision cut it: it is on no receipt
+        return True
+
     def response_read(self) -> None:
         """Everything that one read of the upstream brought: sent on in one write, if the lease allows it."""
-        if not self.relay.out or self.stage is Stage.ENDED or not self.may_write():
+        if not self.relay.out or self.stage is Stage.ENDED or self._is_held() or not self.may_write():
             return
         self.stage = Stage.RELAYING
         self.client.write(self.relay.take())
@@ -523,9 +686,25 @@ class Exchange(Asker):
         if self.relay.listed:
             self._send_list()
         self.relay.end()
+        if self._keeper is not None and self._keeper.has_made():
+            tasks.spawn(self._remember(self._keeper), "ledger-remember")
+        else:
+            self._send_end()
+
+    def _send_end(self) -> None:
         self.response_read()
         if self.stage is not Stage.ENDED:
             self._end()
+
+    def _is_held(self) -> bool:
+        """Whether the response waits until what it made is remembered."""
+        return self._keeper is not None and self._keeper.held
+
+    async def _remember(self, keeper: Keeper) -> None:
+        """Remember what was made before its id gets to the client, who may use it at once."""
+        assert self._asked is not None
+        await keeper.remember(self._asked)
+        self.client.run(self._send_end)
 
     def _send_list(self) -> None:
         """A list of models, without those that this caller may not use."""
@@ -561,7 +740,7 @@ class Exchange(Asker):
     def upstream_lost(self, cause: str, *, untouched: bool) -> None:
         """The provider's connection is gone before its response was complete."""
         self._upstream = None
-        if self.stage is Stage.SENT and untouched and not self._retried:
+        if self.stage is Stage.SENT and untouched and not self._retried and not self._uploads:
             self._retried = True
             self._try_once_more()
         elif self.stage is Stage.SENT:

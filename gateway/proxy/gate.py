@@ -15,6 +15,7 @@ import structlog
 from gateway.dialects.refusal import refuse
 from gateway.dialects.table import Dialect, Operation
 from gateway.enforcement import lease
+from gateway.enforcement.made import MadeStore
 from gateway.enforcement.replica import Replica
 from gateway.identity.claims import ClaimNames
 from gateway.identity.directory import Directory, Unknown
@@ -34,6 +35,7 @@ from gateway.proxy.client_address import client_address
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.head import Refused, malformed
+from gateway.proxy.ledger import Ledger
 from gateway.proxy.provider import Upstream
 from gateway.proxy.reading import ReadingProcess
 from gateway.proxy.recorder import POLICY_REASONS, Lines, Recorder
@@ -71,7 +73,14 @@ def _issuers(settings: Settings) -> list[Issuer]:
 class Gate:
     """One worker's data plane."""
 
-    def __init__(self, settings: Settings, replica: Replica, directory: Directory, log: Lines | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        replica: Replica,
+        directory: Directory,
+        log: Lines | None,
+        made: MadeStore | None = None,
+    ) -> None:
         self.limits = settings.proxy.limits
         self.timeouts = settings.proxy.timeouts
         self.replica = replica
@@ -86,6 +95,7 @@ class Gate:
         self.reading = ReadingProcess()
         self.recorder = Recorder(log, lambda: self.snapshot, log_permits=settings.log.requests)
         self.counters = self.recorder.counters
+        self.ledger = Ledger(made, self.counters)
         self.draining = False
         self.swept: Any = lambda: None
         resolver = Resolver(self.timeouts.dns)
@@ -149,6 +159,25 @@ class Gate:
             max_stale = snapshot.max_stale.get(decision.model or "", snapshot.document.max_stale.default)
         return decision if self.replica.may_serve(lease.now(), max_stale) else self.stale()
 
+    def denied_response(self, exchange: Exchange, permit: Permit, name: str) -> Deny | None:
+        """The denial of a response from a model of the catalog that was not permitted, and is not to be had.
+
+        The provider chose it; no revision did, so it is on no receipt.
+        """
+        snapshot, caller, provider = self.snapshot, exchange.caller, exchange.provider
+        assert snapshot is not None
+        assert caller is not None
+        assert provider is not None
+        model = snapshot.resolve(provider.name, name)
+        if model is None or model in permit.models:
+            return None
+        asked = Asked(provider.name, (name,))
+        decision = self.decide(caller, asked, invokes=True, on_behalf_of=exchange.on_behalf_of)
+        if isinstance(decision, Permit) or decision.reason not in POLICY_REASONS:
+            return None
+        self.counters.add("portcullis_response_model_denied_total", (provider.name, model))
+        return decision
+
     def look(self) -> Permit:
         """The right to an answer that invokes nothing, while the policy is known at all.
 
@@ -204,6 +233,10 @@ class Gate:
     def too_large(self) -> Refused:
         """The denial of a body over the limit."""
         return malformed(f"The body is over the limit of {self.limits.body_bytes} bytes.", 413)
+
+    def upload_too_large(self) -> Refused:
+        """The denial of a body over the limit of those that are passed on as they come."""
+        return malformed(f"The body is over the limit of {self.limits.upload_bytes} bytes.", 413)
 
     def no_room(self) -> Refused:
         """The denial of a body while too many bytes wait already."""

@@ -51,6 +51,18 @@ class Upstream:
             onward += self._signer.headers(head.method, path, head.query, body)
         return onward + (b"\r\n" if head.method == "GET" else b"content-length: %d\r\n\r\n" % len(body))
 
+    @property
+    def signs(self) -> bool:
+        """Whether requests are signed, body and all."""
+        return self._signer is not None
+
+    def upload_head(self, head: Head, length: int | None, *, identity: bool) -> bytes:
+        """The head of a request whose body is passed on as it comes; without a length, in chunks."""
+        assert head.way is not None
+        onward = self._onward(head, head.way.path, identity=identity)
+        framing = b"transfer-encoding: chunked" if length is None else b"content-length: %d" % length
+        return b"%b%b\r\n\r\n" % (onward, framing)
+
     def _onward(self, head: Head, path: str, *, identity: bool) -> bytes:
         """The same, without its length and end."""
         query = b"?" + head.query if head.query else b""

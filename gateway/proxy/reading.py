@@ -68,7 +68,8 @@ class ReadingProcess:
                 raise
         if "error" in answer:
             raise MalformedBodyError(answer["error"], answer["status"])
-        return Reading(tuple(answer["names"]), answer["stream"], tuple(answer["unnamed"]))
+        ids = tuple((at, name) for at, name in answer["ids"])
+        return Reading(tuple(answer["names"]), answer["stream"], tuple(answer["unnamed"]), ids)
 
     async def _ask(self, request: bytes, file: IO[bytes]) -> Any:
         if self._socket is None:
@@ -117,7 +118,7 @@ def _answer(request: bytes, fd: int) -> dict[str, Any]:
         reading = reader.read(body)
     except MalformedBodyError as error:
         return {"error": str(error), "status": error.status}
-    return {"names": reading.names, "stream": reading.stream, "unnamed": reading.unnamed}
+    return dict(reading._asdict())
 
 
 def serve(channel: socket.socket) -> None:

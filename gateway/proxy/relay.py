@@ -4,6 +4,7 @@ What comes goes into ``out``; whoever has the right to write takes it from there
 it is complete, because it is filtered.
 """
 
+import re
 from collections.abc import Callable
 
 from gateway.dialects.listing import MAX_LIST_BYTES, ListShape, UnreadableListError, filtered
@@ -12,6 +13,22 @@ from gateway.proxy.response import ResponseHead
 from gateway.proxy.wire import CHUNKED_END, chunk, response_head
 
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+
+
+_MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,256})"')
+_GLANCE = 2048
+"""Bytes of a response in which its model is looked for."""
+
+
+def named_model(start: bytes) -> str | None:
+    """The model that a response says it comes from, where it does so at once; ``None`` where it does not.
+
+    Before the first list, which is where its content begins: what a model writes there is not looked at. Within a
+    string the quotes would be escaped.
+    """
+    content = start.find(b"[", 0, _GLANCE)
+    found = _MODEL.search(start, 0, _GLANCE if content < 0 else content)
+    return None if found is None else found[1].decode("ascii", "replace")
 
 
 class ListTooLongError(Exception):

@@ -15,6 +15,7 @@ import httptools
 
 from gateway.policy.decision import Reason
 from gateway.proxy.response import TOO_LARGE, ResponseHead, UnreadableResponseError, check_interim, read_response
+from gateway.proxy.wire import CHUNKED_END, chunk
 
 if TYPE_CHECKING:
     from gateway.policy.decision import Permit
@@ -41,6 +42,10 @@ class Asker:
 
     def may_write(self) -> bool:
         """Whether the lease still covers what this exchange asks for."""
+        raise NotImplementedError
+
+    def takes_more(self) -> None:
+        """The provider takes more of a body that is passed on as it comes."""
         raise NotImplementedError
 
     def response_head(self, head: ResponseHead) -> None:
@@ -116,6 +121,8 @@ class UpstreamConnection:
         self._switched = False
         self._silence = pool.timeouts.idle
         self._body: memoryview | None = None
+        self._uploading = False
+        self._chunked = False
         self._paused = False
         self._waiting_client = False
         self._arrived = select.poll()
@@ -169,6 +176,29 @@ class UpstreamConnection:
             assert self.transport is not None
             self.transport.write(piece)
 
+    def begin_upload(self, exchange: Asker, permit: "Permit", head: bytes, *, chunked: bool) -> None:
+        """Write the head of a permitted request whose body comes by ``send_more``, and is over with ``end_upload``."""
+        self._uploading, self._chunked = True, chunked
+        self.send(exchange, permit, head, b"")
+
+    def send_more(self, data: bytes) -> None:
+        """A piece of the body. Each gives the provider its time anew."""
+        if data and self._uploading and not self.is_closed():
+            assert self.transport is not None
+            self.deadline = self.pool.now() + self.pool.timeouts.first_byte
+            self.transport.write(chunk(data) if self._chunked else data)
+
+    def end_upload(self) -> None:
+        """The body is complete."""
+        if self._uploading and self._chunked and not self.is_closed():
+            assert self.transport is not None
+            self.transport.write(CHUNKED_END)
+        self._uploading = False
+
+    def takes_more(self) -> bool:
+        """Whether the provider takes what is written."""
+        return not self._paused
+
     def pause_writing(self) -> None:
         """The provider takes nothing more for now."""
         self._paused = True
@@ -177,6 +207,8 @@ class UpstreamConnection:
         """It takes more."""
         self._paused = False
         self._send_on()
+        if self._uploading and self.exchange is not None:
+            self.exchange.takes_more()
         if self._switched and self.exchange is not None and not self.takes_nothing():
             self.exchange.switched_sent()
 
@@ -287,7 +319,7 @@ class UpstreamConnection:
         """Hand the connection back, then let the exchange end: it may start the next one."""
         exchange, self.exchange = self.exchange, None
         reusable = self._keep and self.has_sent_all()
-        self._done, self._in_head, self._body, self._head_bytes = False, True, None, 0
+        self._done, self._in_head, self._body, self._head_bytes, self._uploading = False, True, None, 0, False
         if reusable:
             if self._waiting_client:
                 self.go_on()
@@ -300,7 +332,9 @@ class UpstreamConnection:
     def has_sent_all(self) -> bool:
         """Whether the whole request has left the process, on a connection that is still open."""
         assert self.transport is not None
-        return self._body is None and not self.transport.is_closing() and self.transport.get_write_buffer_size() == 0
+        if self._body is not None or self._uploading or self.transport.is_closing():
+            return False
+        return self.transport.get_write_buffer_size() == 0
 
     def eof_received(self) -> bool:
         """The provider sends nothing more: for some responses that is the end."""
@@ -360,6 +394,7 @@ class UpstreamConnection:
         """Close at once, with a reset; the exchange hears nothing more."""
         self.exchange = None
         self._body = None
+        self._uploading = False
         self.pool.forget(self)
         if self.transport is not None:
             reset(self.transport)

@@ -21,6 +21,7 @@ import socket
 import ssl
 import sys
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, cast
 
 import structlog
@@ -35,9 +36,11 @@ from gateway.enforcement.keyring import Following as KeysFollowing
 from gateway.enforcement.keyring import read_verifier
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.local import Holds, read_holds
+from gateway.enforcement.made import PURPOSE, MadeStore
 from gateway.enforcement.replica import State
 from gateway.enforcement.vouching import Voucher
 from gateway.identity.directory import Directory
+from gateway.identity.pseudonyms import Pseudonyms
 from gateway.identity.records import CallerRecord
 from gateway.observability import logs, process
 from gateway.observability.metrics import Sample
@@ -104,10 +107,18 @@ class Worker:
             self._voucher,
         )
         self._request_log = RequestLog(_log_fd(settings))
-        self._gate = Gate(settings, self._agent.replica, Directory(self._load_caller), self._request_log)
+        directory, made = Directory(self._load_caller), self._made_store()
+        self._gate = Gate(settings, self._agent.replica, directory, self._request_log, made)
         self._gate.swept = self._agent.swept
         listener = settings.proxy.tls
         self._tls = None if listener is None else watched_server(listener, "proxy.tls", self._gate.counters)
+
+    def _made_store(self) -> MadeStore:
+        """What was made through the gateway, authenticated with a key that every machine has."""
+        settings = self._settings
+        secret = partial(Pseudonyms(settings.pseudonym_key).key_for, PURPOSE)
+        keep_seconds = settings.ledger.keep_days * 86_400
+        return MadeStore(self._commands, Keys(settings.redis.prefix), cache(secret), keep_seconds)
 
     async def _load_caller(self, fingerprint: str) -> CallerRecord | None:
         """Look a caller up in Redis. One that fails is an ``OSError``.

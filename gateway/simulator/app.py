@@ -1,6 +1,7 @@
 """The simulator's web application: the story of a request is `Service.serve`."""
 
 import asyncio
+from collections import defaultdict
 from functools import partial
 
 from aiohttp import web
@@ -28,6 +29,7 @@ from gateway.simulator.gemini import GEMINI
 from gateway.simulator.inspector import Inspector
 from gateway.simulator.openai import OPENAI
 from gateway.simulator.record import Ended, Exchange, Journal
+from gateway.simulator.shelf import Shelf
 from gateway.simulator.sockets import SOCKETS, Conversation, Socket
 
 DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (OPENAI, ANTHROPIC, GEMINI, BEDROCK)}
@@ -44,6 +46,7 @@ class Service:
         self.config = config
         self.defaults = config.defaults
         self.stopping = False
+        self.shelves: defaultdict[str, Shelf] = defaultdict(Shelf)
         self.journal = Journal(config.keep_requests, config.keep_body_bytes, config.keep_emissions)
 
     async def serve(
@@ -172,6 +175,8 @@ class Service:
             query=request.query,
             behaviour=behaviour,
             models=self.config.models_of(exchange.provider),
+            body=exchange.body,
+            shelf=self.shelves[exchange.provider],
         )
 
     def _emitter(self, request: web.Request, exchange: Exchange, behaviour: Behaviour) -> Emitter:

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from gateway.simulator.behaviour import Behaviour
+
+if TYPE_CHECKING:
+    from gateway.simulator.shelf import Shelf
 
 JSON_TYPE = "application/json"
 EVENT_STREAM_TYPE = "text/event-stream; charset=utf-8"
@@ -30,7 +33,10 @@ class ApiError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request as an operation receives it; `path` holds the parameters of its path, decoded."""
+    """One request as an operation receives it; `path` holds the parameters of its path, decoded.
+
+    `shelf` is what its provider keeps between requests.
+    """
 
     digest: bytes  # of the body (of the raw target where there is none): equal requests get equal ids
     parsed: Json | ApiError
@@ -38,6 +44,8 @@ class Call:
     query: Mapping[str, str]
     behaviour: Behaviour
     models: tuple[str, ...]
+    body: bytes
+    shelf: "Shelf"
 
     @property
     def document(self) -> Json:

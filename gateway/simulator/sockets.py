@@ -19,6 +19,7 @@ from gateway.simulator.behaviour import TAG_HEADER, Behaviour
 from gateway.simulator.dialect import ApiError, Call, Json, Stream, parse_object
 from gateway.simulator.openai import responses
 from gateway.simulator.record import Ended, Exchange, Journal
+from gateway.simulator.shelf import Shelf
 
 METHOD = "MESSAGE"
 """The method under which a message is recorded."""
@@ -115,6 +116,7 @@ class Conversation:
         self._provider = provider
         self._socket = socket
         self._journal = journal
+        self._shelf = Shelf()
         self._behaviour = behaviour
         self._models = models
         self._model: str | None = request.query.get("model")
@@ -165,7 +167,8 @@ class Conversation:
         self._journal.counters.count_model(self._provider, named)
         if isinstance(parsed, dict):
             parsed = {**parsed, "stream": True}
-        call = Call(sha256(data).digest(), parsed, {}, self._request.query, self._behaviour, self._models)
+        digest, query = sha256(data).digest(), self._request.query
+        call = Call(digest, parsed, {}, query, self._behaviour, self._models, data, self._shelf)
         return self._socket.answer(call, self._model)
 
     async def _say(self, event: Json, exchange: Exchange | None = None) -> None:

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from gateway.dialects import DIALECTS
-from gateway.dialects.table import ANY, Act, Kind
+from gateway.dialects.keeping import Act
+from gateway.dialects.table import ANY, Kind
 from gateway.policy.document import Model
 from gateway.settings import Provider
 

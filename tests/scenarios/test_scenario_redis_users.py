@@ -33,6 +33,14 @@ async def test_everything_works_with_the_least_rights(fresh_system):
         system.run("init", "--seeds", str(ROOT / "seeds"))
         system.start_gateway()
         assert (await ASK(system.proxy, body=BODY)).status == 200
+        openai = partial(ask, headers={"Authorization": "Bearer demo-alice", "X-Sim-Interval": "0"})
+        made = await openai(system.proxy, "/openai/v1/responses", body={"model": "gpt-5.4", "input": "Hi"})
+        follows = {"previous_response_id": made.json()["id"], "input": "And?"}
+        assert (await openai(system.proxy, "/openai/v1/responses", body=follows)).status == 200
+        thread = (await openai(system.proxy, "/openai/v1/threads", body={})).json()["id"]
+        assistant = (await openai(system.proxy, "/openai/v1/assistants", body={"model": "gpt-5.4"})).json()["id"]
+        run = {"assistant_id": assistant}
+        assert (await openai(system.proxy, f"/openai/v1/threads/{thread}/runs", body=run)).status == 200
         receipt = await system.offline("claude-opus-4-5")
         assert (receipt["enforced"], receipt["basis"]) == (True, "all_acked")
         assert (await ASK(system.proxy, body=BODY)).status == 403

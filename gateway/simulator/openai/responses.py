@@ -42,7 +42,7 @@ def _text(call: Call, prompt: str) -> Reply:
     script = content.write(_model(call), prompt, call.behaviour)
     whole = script.whole()
     item = _message(call, "completed", [_part(whole)])
-    finished = _response(call, "completed", [item], script.count)
+    finished = call.shelf.put(_response(call, "completed", [item], script.count))
     if not call.streaming:
         return json_reply(finished)
     place: Json = {"item_id": item["id"], **_PLACE}
@@ -72,7 +72,7 @@ def _function_call(call: Call, tool: tools.Tool, prompt: str) -> Reply:
         "name": tool.name,
         "arguments": text,
     }
-    finished = _response(call, "completed", [item], content.tokens_in(text))
+    finished = call.shelf.put(_response(call, "completed", [item], content.tokens_in(text)))
     if not call.streaming:
         return json_reply(finished)
     place: Json = {"item_id": item["id"], "output_index": 0}
@@ -127,9 +127,12 @@ def _message(call: Call, status: str, parts: list[Json]) -> Json:
 
 
 def _model(call: Call) -> str:
-    """Return the model named, or else the provider's first: the field is optional here."""
+    """Return the model named, else the previous response's, else the provider's first: it is optional here."""
     if call.document.get("model") is not None:
         return call.required_model()
+    previous = call.document.get("previous_response_id")
+    if isinstance(previous, str):
+        return str(call.shelf.get(previous)["model"])
     return call.models[0] if call.models else DEFAULT_MODEL
 
 
