@@ -14,15 +14,15 @@ CONTROL = (
 
 REPLICA = (
     "%R~{pc}:*", "%RW~{pc}:cur", "%RW~{pc}:replicas", "%RW~{pc}:acks", "%RW~{pc}:traffic:*",
-    "%RW~{pc}:made:*",
     "+@connection", "+role", "+hgetall", "+hget", "+hmget", "+get", "+mget", "+xread", "+xrange",
     "+evalsha", "+script|load", "+hset", "+xadd", "+hincrby", "+expire",
-    "+getex", "+set", "+del",
+    "(%RW~{pc}:made:* +evalsha +get +getex +set +del)",
 )  # fmt: skip
 """A worker: reads everything below the prefix; writes its own renewals, what it counted, and what was
 made through it.
 
-``cur`` is read only, but whatever a script names among its keys must be writable to whoever runs it.
+``cur`` is read only, but whatever a script names among its keys must be writable to whoever runs it. What may be done
+to the ledger's entries is a selector of its own (Redis 7), so that it may not be done to ``cur``.
 """
 
 

@@ -541,19 +541,6 @@ def _nested() -> Iterator[Row]:
         openai("/v1/realtime/calls/c_1/accept", {"type": "realtime"}),
         DENIED,
     )
-    for provider, path in (
-        ("openai", f"/v1/realtime?model={K}"),
-        ("openai", "/v1/realtime?call_id=c_1"),
-        ("openai", "/v1/responses"),
-        ("gemini", "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"),
-    ):
-        upgrade = (
-            "Connection: Upgrade",
-            "Upgrade: websocket",
-            "Sec-WebSocket-Version: 13",
-            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
-        )
-        yield "46", path, provider, request(provider, path, None, *upgrade), HIDDEN
 
 
 def _forms() -> Iterator[Row]:
