@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import orjson
 
+from gateway.dialects.pairs import Pairs
 from gateway.policy.names import well_formed
 
 EACH = "[]"
@@ -138,10 +139,6 @@ class Reader(Protocol):
         """The names in a body, however long that takes."""
 
 
-class _Pairs(list[tuple[str, Any]]):
-    """An object as the sequence of its members, duplicates and all."""
-
-
 class BodyReader:
     """Reads the bodies of one operation. ``batch``: many requests in one, of which the different names count.
 
@@ -229,8 +226,8 @@ class BodyReader:
                     raise MalformedBodyError("The body has too many values.", 413)
                 document = _as_pairs(body)
                 value = _member_or_none(document, path[0])
-            for step in path[1:] or (("id",) if isinstance(value, _Pairs) else ()):
-                value = _member_or_none(value, step) if isinstance(value, _Pairs) else None
+            for step in path[1:] or (("id",) if isinstance(value, Pairs) else ()):
+                value = _member_or_none(value, step) if isinstance(value, Pairs) else None
             if value is not None:
                 found.append((".".join(path), value if isinstance(value, str) else ""))
         return tuple(found)
@@ -263,7 +260,7 @@ class BodyReader:
                     unnamed.append(selector.absent)
                 continue
             found = True
-            if selector.or_key and isinstance(value, dict | _Pairs):
+            if selector.or_key and isinstance(value, dict | Pairs):
                 value = _member(value, selector.or_key)  # noqa: PLW2901 - the documented other way to say the same
             if not isinstance(value, str) or not well_formed(value):
                 raise MalformedBodyError(
@@ -279,7 +276,7 @@ class BodyReader:
         parents = selector.path[:-1]
         if not frozenset(parents) - _WILD <= keys:
             return False
-        return any(isinstance(value, dict | _Pairs) for value in self._walk(document, parents))
+        return any(isinstance(value, dict | Pairs) for value in self._walk(document, parents))
 
     def _implied(self, document: Any, keys: set[str]) -> list[str]:
         """Which models the body could invoke by saying nothing but one of certain words.
@@ -289,9 +286,9 @@ class BodyReader:
         return [
             implied.capability
             for implied in self.implied
-            if implied.path[0] in keys and (len(implied.path) == 1 or not implied.value or isinstance(document, _Pairs))
+            if implied.path[0] in keys and (len(implied.path) == 1 or not implied.value or isinstance(document, Pairs))
             for holder in self._walk(document, implied.path[:-1])
-            if isinstance(holder, dict | _Pairs)
+            if isinstance(holder, dict | Pairs)
             and implied.says(_member_or_none(holder, implied.path[-1]))
             and not (implied.unless and _member_or_none(holder, implied.unless))
         ]
@@ -306,7 +303,7 @@ class BodyReader:
         if step in _WILD:
             for item in self._items(value, step, walked[:-1]):
                 yield from self._walk(item, rest, walked)
-        elif isinstance(value, dict | _Pairs):
+        elif isinstance(value, dict | Pairs):
             member = _member(value, step)
             if member is _ABSENT:
                 if not rest:
@@ -316,13 +313,13 @@ class BodyReader:
 
     def _items(self, value: Any, step: str, walked: tuple[str, ...]) -> list[Any]:
         """What a step of many means."""
-        if isinstance(value, _Pairs):
+        if isinstance(value, Pairs):
             members = [member for _, member in value]
         else:
             members = list(value.values()) if isinstance(value, dict) else []
         if step == ANY_MEMBER:
-            return value if isinstance(value, list) and not isinstance(value, _Pairs) else members
-        if isinstance(value, list) and not isinstance(value, _Pairs):
+            return value if isinstance(value, list) and not isinstance(value, Pairs) else members
+        if isinstance(value, list) and not isinstance(value, Pairs):
             return value
         text = isinstance(value, str) and (step == EACH_OR_TEXT or (walked, value) in self._words)
         if value is not None and not text:
@@ -392,7 +389,7 @@ def _member_or_none(value: Any, key: str) -> Any:
 
 def _member(value: Any, key: str) -> Any:
     """The one member with this key, or ``_ABSENT``; refused where another spelling or a second one stands beside."""
-    if isinstance(value, _Pairs):
+    if isinstance(value, Pairs):
         found, names = [member for name, member in value if name == key], [name for name, _ in value]
         if len(found) > 1:
             raise MalformedBodyError(_twice(key))
@@ -411,9 +408,9 @@ def _twice(key: str) -> str:
     return f"{key!r} stands twice, or in another spelling."
 
 
-def _as_pairs(body: bytes) -> _Pairs:
+def _as_pairs(body: bytes) -> Pairs:
     try:
-        document: _Pairs = json.loads(body.decode(), object_pairs_hook=_Pairs)
+        document: Pairs = json.loads(body.decode(), object_pairs_hook=Pairs)
     except RecursionError:
         raise MalformedBodyError("The body is nested too deeply.") from None
     return document
