@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 from typing import Any
 
 import structlog
@@ -12,7 +13,7 @@ from gateway.control.access import Access
 from gateway.control.conditions import etag
 from gateway.control.drills import Drills
 from gateway.control.problems import NotFound
-from gateway.control.routing import DEFAULT_WAIT, MAX_WAIT, WAIT, Call, Empty, Parameter, Route, answer
+from gateway.control.routing import WAIT, Call, Empty, Route, answer
 from gateway.enforcement.replica import read_nack
 
 _log = structlog.get_logger("portcullis.control")
@@ -35,12 +36,8 @@ async def replicas(call: Call[Empty]) -> web.Response:
     return answer({"revision": current.rev, "replicas": [view(member, said) for member, said in members]})
 
 
-RESTART_WAIT = Parameter(
-    name="wait",
-    summary="Seconds to wait until every worker is replaced; 202 if they are not by then.",
-    schema={"type": "number", "minimum": 0, "maximum": MAX_WAIT, "default": DEFAULT_WAIT},
-    parse=WAIT.parse,
-    default=DEFAULT_WAIT,
+RESTART_WAIT = dataclasses.replace(
+    WAIT, summary="Seconds to wait until every worker is replaced; 202 if they are not by then."
 )
 
 
@@ -112,13 +109,7 @@ async def begin_drill(call: Call[Empty]) -> web.Response:
     return answer(begun.view(), 200 if begun.done.is_set() else 202, Location=place)
 
 
-DRILL_WAIT = Parameter(
-    name="wait",
-    summary="Seconds to wait until it has ended; 202 if it has not by then.",
-    schema={"type": "number", "minimum": 0, "maximum": MAX_WAIT, "default": DEFAULT_WAIT},
-    parse=WAIT.parse,
-    default=DEFAULT_WAIT,
-)
+DRILL_WAIT = dataclasses.replace(WAIT, summary="Seconds to wait until it has ended; 202 if it has not by then.")
 
 ROUTES = (
     Route("GET", "/api/v1/drills", Access.READ, drills, "The last drills, newest first"),

@@ -23,6 +23,7 @@ from gateway.enforcement import agent, lease, receipts, replica
 from gateway.enforcement.agent import Agent
 from gateway.enforcement.receipts import Basis, Receipt, Receipts
 from gateway.enforcement.replica import Replica
+from gateway.enforcement.roll import Roll
 from gateway.enforcement.store import Store
 from gateway.identity.directory import Directory
 from gateway.proxy.exchange import Exchange
@@ -84,8 +85,20 @@ def no_contiguity() -> Patch:
     return replaced(agent, "_contiguous", lambda _, *__: None)
 
 
+async def _unasked(_: Agent, __: Any) -> None:
+    """Nothing is looked up."""
+
+
 def no_fence() -> Patch:
-    return replaced(Replica, "check_jump", lambda _, *__: None)
+    """Neither by what is remembered nor by what the log says of it: where one of the two looks, the other need not."""
+    return both(
+        replaced(Replica, "check_jump", lambda _, *__: None),
+        mock.patch.object(Agent, "_check_lineage", _unasked),
+    )
+
+
+def no_look_at_the_history_that_leads_there() -> Patch:
+    return mock.patch.object(Agent, "_check_lineage", _unasked)
 
 
 def no_memory() -> Patch:
@@ -174,10 +187,10 @@ def leases_are_as_long_as_the_last_two_revisions_say() -> Patch:
 
 
 def ghosts_are_as_old_as_the_last_revision_says() -> Patch:
-    async def longest(_: Receipts, __: int, current: Any) -> float:
+    async def longest(_: Roll, __: int, current: Any) -> float:
         return current.snapshot.longest_stale
 
-    return mock.patch.object(Receipts, "_longest_since", longest)
+    return mock.patch.object(Roll, "_longest_since", longest)
 
 
 def no_margin_for_clocks() -> Patch:
@@ -200,6 +213,7 @@ GUARDS = [
     (one_incarnation_for_ever, mix("policy", "pauses", "crashes")),
     (no_contiguity, mix("policy", "callers", "lineages")),
     (no_fence, mix("policy", "lineages")),
+    (no_look_at_the_history_that_leads_there, mix("policy", "lineages")),
     (no_memory, mix("policy", "lineages", "crashes")),
     (no_deadline_before_a_write, mix("policy", "pauses")),
     (registered_when_the_answer_begins, mix("policy")),
