@@ -90,15 +90,15 @@ async def _unasked(_: Agent, __: Any) -> None:
 
 
 def no_fence() -> Patch:
-    """Neither by what is remembered nor by what the log says of it: where one of the two looks, the other need not."""
+    """Neither by what is remembered nor by what the log says of it: where one of the two looks, the other need not.
+
+    What the log's part is for alone, a promoted server that lacks a revision and has counted on, is in ``test_agent`` and
+    in ``tests/scenarios/sentinels.py``.
+    """
     return both(
         replaced(Replica, "check_jump", lambda _, *__: None),
         mock.patch.object(Agent, "_check_lineage", _unasked),
     )
-
-
-def no_look_at_the_history_that_leads_there() -> Patch:
-    return mock.patch.object(Agent, "_check_lineage", _unasked)
 
 
 def no_memory() -> Patch:
@@ -213,7 +213,6 @@ GUARDS = [
     (one_incarnation_for_ever, mix("policy", "pauses", "crashes")),
     (no_contiguity, mix("policy", "callers", "lineages")),
     (no_fence, mix("policy", "lineages")),
-    (no_look_at_the_history_that_leads_there, mix("policy", "lineages")),
     (no_memory, mix("policy", "lineages", "crashes")),
     (no_deadline_before_a_write, mix("policy", "pauses")),
     (registered_when_the_answer_begins, mix("policy")),
