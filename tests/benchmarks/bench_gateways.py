@@ -1,0 +1,81 @@
+"""Other gateways for model APIs, in Python and in JavaScript: ``make bench-python-gateways`` installs them.
+
+They read each request and answer and write them anew, as their users get it. They run in few rows: they are slow.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench_processes import free_port, with_children
+from bench_site import BUILD, KEY, MODEL, ROOT, Running, Site, which
+
+LITELLM = BUILD / "litellm" / "bin" / "litellm"
+PORTKEY = BUILD / "portkey" / "node_modules" / "@portkey-ai" / "gateway" / "build" / "start-server.js"
+ROWS = ("post-64", "sse-400")
+FORWARDED = "x-bench-events,x-bench-pause"
+QUIET = {
+    "LITELLM_LOG": "ERROR",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "NO_DOCS": "True",
+    "LITELLM_TELEMETRY": "False",
+}
+
+
+def missing(program: Path) -> Callable[[], str | None]:
+    """Why one cannot be run."""
+    if program == PORTKEY and which("node") is None:
+        return lambda: "no node on PATH (Debian: nodejs)"
+    place = program.relative_to(ROOT)
+    return lambda: None if program.exists() else f"no {place} (make bench-python-gateways)"
+
+
+def litellm_config(upstream: int) -> dict[str, Any]:
+    """LiteLLM's proxy with one model and one key, no database, no log of requests."""
+    parameters = {"model": f"openai/{MODEL}", "api_base": f"http://127.0.0.1:{upstream}/openai/v1", "api_key": "k"}
+    return {
+        "model_list": [{"model_name": MODEL, "litellm_params": parameters}],
+        "general_settings": {"master_key": f"sk-{KEY}", "forward_client_headers_to_llm_api": True},
+        "litellm_settings": {"telemetry": False, "num_retries": 0},
+    }
+
+
+def start_litellm(site: Site) -> Running:
+    """LiteLLM's proxy, one worker."""
+    port = free_port()
+    path = site.directory / "litellm.json"  # JSON is YAML
+    path.write_text(json.dumps(litellm_config(site.upstream)))
+    command = [LITELLM, "--config", path, "--host", "127.0.0.1", "--port", port, "--num_workers", 1]
+    process = site.processes.start("litellm", site.cores.proxy, command, env=os.environ | QUIET)
+    site.processes.listening("litellm", process, port)
+    pids = tuple(member.pid for member in with_children(process.pid))
+    return Running(port, pids, path="/v1/chat/completions", headers=(("Authorization", f"Bearer sk-{KEY}"),))
+
+
+def start_portkey(site: Site) -> Running:
+    """Portkey's gateway: the provider is named by headers. Loopback has to be allowed to it."""
+    port = free_port()
+    env = os.environ | {"TRUSTED_CUSTOM_HOSTS": "127.0.0.1,localhost", "NODE_ENV": "production"}
+    command = [which("node"), PORTKEY, f"--port={port}", "--headless"]
+    process = site.processes.start("portkey", site.cores.proxy, command, env=env)
+    site.processes.listening("portkey", process, port)
+    headers = (
+        ("x-portkey-provider", "openai"),
+        ("x-portkey-custom-host", f"http://127.0.0.1:{site.upstream}/openai/v1"),
+        ("x-portkey-forward-headers", FORWARDED),
+    )
+    return Running(port, (process.pid,), path="/v1/chat/completions", headers=headers)
+
+
+def litellm_version() -> str:
+    """Of the one that is installed; nothing if none is."""
+    found = sorted(LITELLM.parents[1].glob("lib/python*/site-packages/litellm-*.dist-info"))
+    return found[0].name.removeprefix("litellm-").removesuffix(".dist-info") if found else ""
+
+
+def portkey_version() -> str:
+    """Of the one that is installed; nothing if none is."""
+    package = PORTKEY.parents[1] / "package.json"
+    return str(json.loads(package.read_text())["version"]) if package.exists() else ""
