@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -107,6 +107,12 @@ class Processes:
             )  # fmt: skip
         self._started.append(process)
         return process
+
+    @contextlib.contextmanager
+    def besides(self, directory: Path | None = None) -> "Iterator[Processes]":
+        """Processes that end before these do, of the same directory or of another one."""
+        with Processes(directory or self._directory) as others:
+            yield others
 
     def listening(self, name: str, process: subprocess.Popen[bytes], port: int) -> None:
         """Wait until a process accepts connections.
