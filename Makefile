@@ -3,13 +3,15 @@
 # make soak   everything at once for ten minutes; then nothing may be left (SOAK_SECONDS=60 for less)
 # make check  lint, format, types
 # make compiled   the data plane as native code, for speed; everything works without it (test-compiled: whole-system tests)
-# make bench  our data plane beside other proxies; BENCH=quick make bench: a short one
+# make bench  our data plane beside other proxies; BENCH=quick make bench: a short one; bench-python-gateways: LiteLLM, Portkey
+# make bench-guard   whether we are as fast as we were, beside Envoy and HAProxy (BENCH=--record: from now on)
+# make bench-kill    a kill beside other proxies' reloads, and under full load; make bench-memory: memory per client
 PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c '' 2>/dev/null && echo python3.12 || echo python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test soak check compiled test-compiled bench lock clean
+.PHONY: run test soak check compiled test-compiled bench bench-guard bench-kill bench-memory bench-python-gateways lock clean
 
 run: $(STAMP)
 	@$(BIN)/portcullis demo
@@ -40,7 +42,7 @@ build/compiled/.made: $(STAMP) pyproject.toml $(shell find gateway -name '*.py')
 	@touch $@
 
 COMPILED_TESTS ?= tests/scenarios/test_scenario_kill.py tests/scenarios/test_scenario_backpressure.py \
-  tests/scenarios/test_scenario_bad_input.py tests/scenarios/test_scenario_sdks.py
+  tests/scenarios/test_scenario_bad_input.py tests/scenarios/test_scenario_sdks.py tests/policy/test_policy_snapshot.py
 test-compiled: export PYTHONPATH = $(CURDIR)/build/compiled
 test-compiled: export PYTHONSAFEPATH = 1
 test-compiled: compiled
@@ -51,9 +53,31 @@ test-compiled: compiled
 bench: $(STAMP) build/bench/tools compiled
 	$(BIN)/python tests/benchmarks/bench_proxies.py $(BENCH)
 
+bench-guard: $(STAMP) build/bench/tools compiled
+	$(BIN)/python tests/benchmarks/bench_guard.py $(BENCH)
+
+bench-kill: $(STAMP) build/bench/tools compiled
+	$(BIN)/python tests/benchmarks/bench_kill_race.py $(BENCH)
+	$(BIN)/python tests/benchmarks/bench_kill_under_load.py
+
+bench-memory: $(STAMP) build/bench/tools compiled
+	$(BIN)/python tests/benchmarks/bench_memory.py $(BENCH)
+
 build/bench/tools: requirements-bench.lock
 	-$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target $@ -r $< \
 	  && touch $@
+
+# Half a gigabyte. `make bench` measures them where they are.
+bench-python-gateways: build/bench/litellm/.made build/bench/portkey/.made
+build/bench/litellm/.made: requirements-gateways.lock
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	@touch $@
+build/bench/portkey/.made: tests/benchmarks/portkey/package-lock.json
+	mkdir -p $(@D)
+	cp tests/benchmarks/portkey/package.json $< $(@D)
+	npm ci --silent --no-audit --no-fund --ignore-scripts --prefix $(@D)
+	@touch $@
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
