@@ -1,6 +1,6 @@
 """Who is measured. One core, one worker, loopback."""
 
-from bench_gateways import LITELLM, PORTKEY, ROWS, missing, start_litellm, start_portkey
+from bench_gateways import LITELLM, PORTKEY, POSTS, ROWS, missing, start_litellm, start_portkey
 from bench_nginx import start_nginx, start_nginx_tls
 from bench_others import envoy_missing, start_aiohttp, start_envoy, start_envoy_tls, start_haproxy, start_haproxy_tls
 from bench_ours import CALLERS, MANY_DIRECTIVES, Gateway, compiled_missing, two_workers_missing
@@ -31,7 +31,7 @@ CONTENDERS = (
     ),
     Contender("aiohttp", "plain proxy on uvloop, no log, no checks", lambda: None, start_aiohttp),
     Contender("litellm", "its proxy, one worker, one key, no database", missing(LITELLM), start_litellm, rows=ROWS),
-    Contender("portkey", "its gateway, one process, no log", missing(PORTKEY), start_portkey, rows=ROWS),
+    Contender("portkey", "its gateway, one process, no log", missing(PORTKEY), start_portkey, rows=POSTS),
     Contender(
         "portcullis-directives", f"as portcullis, {MANY_DIRECTIVES} directives on the model", compiled_missing,
         Gateway("portcullis-directives", directives=MANY_DIRECTIVES), tags=frozenset({"directives"}),

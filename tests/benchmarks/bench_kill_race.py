@@ -77,6 +77,7 @@ class Outcome:
     said: float | None = None
     proven: bool = False
     last_answer: float | None = None
+    refused: int = 0
     went_on: int = 0
     others_streams_lost: int = 0
     others_requests_failed: int = 0
@@ -86,9 +87,10 @@ class Outcome:
 
 DOCUMENTED = (
     Outcome(
-        "LiteLLM, replicas", "model deleted in its database; replicas read it again by interval", None, 30.0,
-        measured=False, source="general_settings.proxy_config_reload_interval_seconds, 30 by default "
-        "(PROXY_CONFIG_RELOAD_INTERVAL_SECONDS in litellm/constants.py); streams that run are not looked at",
+        "LiteLLM, replicas", "model deleted in its database, which replicas read again by interval", None, 30.0,
+        measured=False, source="general_settings.proxy_config_reload_interval_seconds, 30 by default: 'how often (in "
+        "seconds) each pod reloads config-in-DB objects' (litellm/proxy/_types.py, 1.106.12); where it has a Redis, it "
+        "pushes changes as well, without a figure; nothing in it ends a stream that runs",
     ),
 )  # fmt: skip
 """Not measured: LiteLLM's database client needs an engine that no package registry has."""
@@ -99,7 +101,8 @@ DOCUMENTED = (
 
 def start_ours(site: Site) -> Raced:
     """Two gateways, each as on a machine of its own, on one Redis."""
-    gateway, directory = Gateway("race", workers=2), site.directory / "race"
+    gateway = Gateway("race", workers=2, compiled=compiled_missing() is None)
+    directory = site.directory / "race"
     directory.mkdir()
     start_redis(site, "race", directory)
     init(directory, gateway.environment(site, directory), seeds())
@@ -178,7 +181,7 @@ def _edit(path: Path, text: str, then: Callable[[], None]) -> Callable[[], Await
 
 _NGINX, _HAPROXY = needs("nginx", "nginx"), needs("haproxy", "haproxy")
 RACERS = (
-    Racer("Portcullis", "one call; 2 gateways × 2 workers, each proves it", compiled_missing, start_ours),
+    Racer("Portcullis", "one call; 2 gateways × 2 workers, each proves it", lambda: None, start_ours),
     Racer("nginx", "edit and reload", _NGINX, start_nginx()),
     Racer(
         "nginx, worker_shutdown_timeout 1s", "edit and reload; all streams end", _NGINX,
@@ -223,7 +226,8 @@ async def race(racer: Racer, raced: Raced, look: float) -> Outcome:
         racer.name, racer.how,
         last_byte=None if on else victim.last_byte - ordered,
         at_least=looked if on else victim.last_byte - ordered,
-        said=said, proven=receipt is not None, last_answer=max(0.0, victim.last_answer - ordered), went_on=on,
+        said=said, proven=receipt is not None, last_answer=max(0.0, victim.last_answer - ordered),
+        refused=victim.refused, went_on=on,
         others_streams_lost=lost, others_requests_failed=failed,
     )  # fmt: skip
 
@@ -258,22 +262,14 @@ def length(outcome: Outcome) -> str:
 def table(outcomes: Sequence[Outcome]) -> str:
     """Everything, a line each."""
     rows = [
-        (
-            "",
-            "last byte of the model",
-            "last answer",
-            "said after",
-            "proven",
-            "other model: streams lost",
-            "failed",
-            "how",
-        )
-    ]
+        ("", "last byte of the model", "last answer", "said after", "proven", "refused", "other model: streams lost",
+         "requests failed", "how")
+    ]  # fmt: skip
     for each in outcomes:
         others = (str(each.others_streams_lost), str(each.others_requests_failed)) if each.measured else ("–", "–")
         rows.append(
             (each.name, length(each), seconds(each.last_answer), seconds(each.said), "yes" if each.proven else "no",
-             *others, each.how)
+             f"{each.refused:,}" if each.measured else "–", *others, each.how)
         )  # fmt: skip
     notes = [f"  {each.name}: {each.source}" for each in outcomes if each.source]
     return "\n".join([aligned(rows), *notes])

@@ -8,11 +8,16 @@ from pathlib import Path
 
 import bench_contenders as contenders
 import bench_gateways as gateways
+import bench_guard as guard
+import bench_kill_race as race
+import bench_kill_under_load as under_load
 import bench_load as load
+import bench_memory as memory
 import bench_nginx as nginx
 import bench_others as others
 import bench_ours as ours
 import bench_report as report
+import bench_watch as watch
 import bench_workloads as workloads
 import psutil
 import pytest
@@ -309,3 +314,124 @@ def test_pinned_commands_run():
     code = "import os; print(os.sched_getaffinity(0))"
     done = subprocess.run(pinned(core, [sys.executable, "-c", code]), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str({core})
+
+
+# ---------------------------------------------------------------------------------------------------- the guard
+
+
+@pytest.mark.parametrize(
+    ("measure", "now", "holds"),
+    [("rate", 0.91, True), ("rate", 0.89, False), ("rate", 5.0, True), ("cpu", 1.09, True), ("cpu", 1.11, False),
+     ("cpu", 0.5, True), ("added p50", 1.2, False), ("added p50", None, False)],
+)  # fmt: skip
+def test_a_ratio_may_be_worse_by_its_margin_only(measure, now, holds):
+    assert guard.Ratio("post-64", measure, "envoy", ratio=1.0, margin=0.1).holds(now) is holds
+
+
+def test_ratios_are_told_of_what_a_row_is_about():
+    rounds = {"direct": [result(9, None, p50_ms=1.0)], "envoy": [result(4, 20, p50_ms=3.0)],
+              "portcullis": [result(8, 10, p50_ms=2.0)]}  # fmt: skip
+    assert guard.ratios(workload("post-1"), rounds) == {
+        ("post-1", "cpu", "envoy"): 0.5, ("post-1", "rate", "envoy"): 2.0, ("post-1", "added p50", "envoy"): 0.5,
+    }  # fmt: skip
+    assert [key[1] for key in guard.ratios(workload("post-64"), rounds)] == ["cpu", "rate"]
+    assert [key[1] for key in guard.ratios(workload("sse-400"), rounds)] == ["cpu", "added p50"]
+    assert guard.ratios(workload("post-1"), {"envoy": rounds["envoy"]}) == {}
+
+
+def test_the_guards_table_says_what_does_not_hold():
+    recorded = [guard.Ratio("post-64", measure, "envoy", 1.0, 0.1) for measure in ("rate", "cpu")]
+    lines = guard.table([*recorded, guard.Ratio("post-1", "cpu", "envoy", 1.0, 0.1)],
+                        {("post-64", "rate", "envoy"): 1.05, ("post-64", "cpu", "envoy"): 1.2}).splitlines()  # fmt: skip
+    assert [line.split()[-1] for line in lines[1:]] == ["ok", "WORSE", "MEASURED"]
+    assert "+20%" in lines[2]
+
+
+def test_what_is_recorded_is_read_again_and_margins_stay(tmp_path):
+    now = {("post-64", "cpu", "envoy"): 0.91234567, ("post-64", "rate", "envoy"): 1.1}
+    before = [guard.Ratio("post-64", "cpu", "envoy", 2.0, 0.33)]
+    guard.write(guard.merged(before, now), tmp_path / "recorded.json")
+    found, head = guard.read(tmp_path / "recorded.json")
+    assert found == [
+        guard.Ratio("post-64", "cpu", "envoy", 0.9123, 0.33),
+        guard.Ratio("post-64", "rate", "envoy", 1.1, 0.12),
+    ]
+    assert head["interpreter"] == guard.interpreter()
+    with pytest.raises(BenchError, match="--record"):
+        guard.read(tmp_path / "nothing.json")
+
+
+def test_the_guard_runs_rows_and_contenders_that_there_are():
+    assert set(guard.ROWS) <= {row.name for row in workloads.WORKLOADS}
+    assert set(guard.BESIDE) <= {contender.name for contender in contenders.CONTENDERS}
+
+
+# ---------------------------------------------------------------------------------------------------- kills
+
+
+def outcome(name, last_byte, **fields):
+    known = {"how": "told", "at_least": last_byte or 20.0, "said": 0.01} | fields
+    return race.Outcome(name, last_byte=last_byte, **known)
+
+
+def test_the_race_says_what_was_seen_and_what_was_not():
+    ours, theirs = outcome("Portcullis", 0.0421, proven=True), outcome("nginx", None, went_on=200)
+    lines = race.table([ours, theirs, *race.DOCUMENTED]).splitlines()
+    assert "42 ms" in lines[1]
+    assert "> 20.0 s: 200 streams went on" in lines[2]
+    assert "documented, not measured" in lines[3]
+    assert "proxy_config_reload_interval_seconds" in lines[-1]
+
+
+def test_the_races_chart_is_svg_whose_open_bars_are_streams_that_go_on():
+    outcomes = [outcome("Portcullis", 0.1), outcome("a<b", None, went_on=200), *race.DOCUMENTED]
+    drawn = ET.fromstring(race.chart(outcomes, "here & now"))
+    space = "{http://www.w3.org/2000/svg}"
+    bars = [e for e in drawn.iter(f"{space}rect") if e.get("fill") != "white"]
+    assert [bar.get("stroke-dasharray") is None for bar in bars] == [True, True, False]
+    assert len([e for e in drawn.iter(f"{space}path") if e.get("class") == "goes-on"]) == 2
+    assert [float(bar.get("width")) for bar in bars] == sorted(float(bar.get("width")) for bar in bars)
+    assert any(e.text == "a<b" for e in drawn.iter())
+
+
+def test_the_races_axis_is_logarithmic_and_ends():
+    widths = [race.place(seconds) for seconds in (0.1, 1.0, 10.0, 1e9)]
+    assert widths == pytest.approx([race._WIDE / 4, race._WIDE / 2, race._WIDE * 3 / 4, race._WIDE])
+    assert 0 < race.place(0.0) < widths[0]
+
+
+def test_a_stream_that_is_asked_for_says_its_pause_and_a_question_does_not():
+    stream = watch.request("m", (("x-more", "1"),), pause=0.5)
+    assert b"x-bench-pause: 0.5\r\n" in stream
+    assert b"x-more: 1\r\n" in stream
+    head, _, body = watch.request("m").partition(b"\r\n\r\n")
+    assert f"Content-Length: {len(body)}".encode() in head
+    assert b"x-bench" not in head
+
+
+def test_lost_requests_are_told_apart_from_failed_ones():
+    wrk = load.read_wrk(WRK)
+    said = under_load.report(wrk, wrk, under_load.Kills([1.0, 3.0], [2.0], 200))
+    assert "1,000 requests during 2 kills of 200 streams: 3 lost, 990 failed" in said
+    assert "p50 2.0 ms, max 3.0 ms" in said
+    assert under_load.spread([]) == "none"
+
+
+# ---------------------------------------------------------------------------------------------------- memory
+
+
+def test_weight_is_what_each_client_adds():
+    base = memory.Memory(rss=2**20, uss=2**20)
+    grown = [memory.Memory(2**20 + 1024 * 1000, 2**20 + 512 * 1000), memory.Memory(2**20 + 8192 * 4000, 2**20)]
+    found = memory.weight("nginx", memory.IDLE, base, grown, (1000, 4000))
+    assert (found.rss, found.uss, found.base_mib) == ((1.0, 8.0), (0.5, 0.0), 1.0)
+    lines = memory.table([found], (1000, 4000)).splitlines()
+    assert lines[1].split()[:6] == ["nginx", "1.0", "0.5", "0.0", "1.0", "8.0"]
+
+
+def test_memory_is_read_of_processes_that_run():
+    assert memory.Memory.of([psutil.Process().pid]).rss > 0
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    with pytest.raises(BenchError, match="has ended"):
+        memory.Memory.of([gone.pid])
