@@ -15,6 +15,9 @@ from bench_site import BUILD, KEY, MODEL, ROOT, Running, Site, which
 LITELLM = BUILD / "litellm" / "bin" / "litellm"
 PORTKEY = BUILD / "portkey" / "node_modules" / "@portkey-ai" / "gateway" / "build" / "start-server.js"
 ROWS, POSTS = ("post-64", "sse-400"), ("post-64",)
+START_SECONDS = 300.0
+"""LiteLLM imports for half a minute where nothing else runs."""
+
 QUIET = {
     "LITELLM_LOG": "ERROR",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
@@ -48,7 +51,7 @@ def start_litellm(site: Site) -> Running:
     path.write_text(json.dumps(litellm_config(site.upstream)))
     command = [LITELLM, "--config", path, "--host", "127.0.0.1", "--port", port, "--num_workers", 1]
     process = site.processes.start("litellm", site.cores.proxy, command, env=os.environ | QUIET)
-    site.processes.listening("litellm", process, port)
+    site.processes.listening("litellm", process, port, START_SECONDS)
     pids = tuple(member.pid for member in with_children(process.pid))
     return Running(port, pids, path="/v1/chat/completions", headers=(("Authorization", f"Bearer sk-{KEY}"),))
 

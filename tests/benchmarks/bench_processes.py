@@ -114,13 +114,13 @@ class Processes:
         with Processes(directory or self._directory) as others:
             yield others
 
-    def listening(self, name: str, process: subprocess.Popen[bytes], port: int) -> None:
+    def listening(self, name: str, process: subprocess.Popen[bytes], port: int, seconds: float = START_SECONDS) -> None:
         """Wait until a process accepts connections.
 
         Raises:
             BenchError: it ended, or took too long.
         """
-        wait_for(lambda: process.poll() is not None or listens(port), f"{name} to listen")
+        wait_for(lambda: process.poll() is not None or listens(port), f"{name} to listen", seconds)
         if process.poll() is not None:
             raise BenchError(f"{name} ended with {process.returncode}:\n{self.log(name)}")
 
