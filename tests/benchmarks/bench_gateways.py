@@ -8,8 +8,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
-from bench_processes import free_port, with_children
+from bench_processes import BenchError, free_port, with_children
 from bench_site import BUILD, KEY, MODEL, ROOT, Running, Site, which
 
 LITELLM = BUILD / "litellm" / "bin" / "litellm"
@@ -53,7 +54,24 @@ def start_litellm(site: Site) -> Running:
     process = site.processes.start("litellm", site.cores.proxy, command, env=os.environ | QUIET)
     site.processes.listening("litellm", process, port, START_SECONDS)
     pids = tuple(member.pid for member in with_children(process.pid))
-    return Running(port, pids, path="/v1/chat/completions", headers=(("Authorization", f"Bearer sk-{KEY}"),))
+    running = Running(port, pids, path="/v1/chat/completions", headers=(("Authorization", f"Bearer sk-{KEY}"),))
+    _ask_once(running)
+    return running
+
+
+def _ask_once(running: Running) -> None:
+    """LiteLLM imports the rest at its first request, for seconds.
+
+    Raises:
+        BenchError: it does not answer.
+    """
+    body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}).encode()
+    headers = {"Content-Type": "application/json", **dict(running.headers)}
+    try:
+        with urlopen(Request(running.url, data=body, headers=headers), timeout=START_SECONDS) as response:
+            response.read()
+    except OSError as error:
+        raise BenchError(f"litellm does not answer: {error}") from error
 
 
 def start_portkey(site: Site) -> Running:

@@ -247,7 +247,9 @@ def seconds(value: float | None) -> str:
     """For people."""
     if value is None:
         return "–"
-    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
+    if value < 1:
+        return f"{value * 1000:.0f} ms"
+    return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
 
 
 def length(outcome: Outcome) -> str:
@@ -275,7 +277,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join([aligned(rows), *notes])
 
 
-_LEFT, _WIDE, _HIGH, _GAP, _TOP = 230, 460, 22, 12, 58
+_LEFT, _WIDE, _HIGH, _GAP, _TOP = 260, 440, 22, 12, 58
 _FIRST, _DECADES = 0.01, 4
 """The chart's axis: from 10 ms on, each grid line ten times the one before."""
 _COLOURS = {"Portcullis": "#2266aa"}
@@ -298,7 +300,7 @@ def chart(outcomes: Sequence[Outcome], caption: str) -> str:
     for decade in range(_DECADES + 1):
         x = _LEFT + _WIDE * decade / _DECADES
         parts.append(f'<line x1="{x}" y1="{_TOP - 8}" x2="{x}" y2="{bottom}" stroke="#dddddd"/>')
-        parts.append(_words(x, _TOP - 14, seconds(_FIRST * 10**decade), anchor="middle"))
+        parts.append(_words(x, _TOP - 14, seconds(_FIRST * 10**decade).replace(".0", ""), anchor="middle"))
     for number, outcome in enumerate(outcomes):
         parts += _bar(_TOP + number * (_HIGH + _GAP), outcome)
     parts.append(_words(10, bottom + 26, caption))
@@ -322,7 +324,7 @@ def _bar(top: float, outcome: Outcome) -> list[str]:
 
 def _said(outcome: Outcome) -> str:
     if not outcome.measured:
-        return f"{seconds(outcome.at_least)} by its manual, streams go on"
+        return f"{seconds(outcome.at_least)} as documented; streams go on"
     harmed = f"; {outcome.others_streams_lost} streams of another model lost" if outcome.others_streams_lost else ""
     if outcome.last_byte is None:
         return f"{outcome.went_on} streams go on{harmed}"

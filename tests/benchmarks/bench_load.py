@@ -149,6 +149,8 @@ def _run_wrk(site: Site, running: Running, workload: Workload, seconds: float) -
     if done.returncode:
         raise BenchError(f"wrk ended with {done.returncode}: {done.stderr}{done.stdout}")
     wrk = read_wrk(done.stdout)
+    if not wrk.requests:
+        raise BenchError("no request was answered")
     if running.callers and workload.unknown_every and wrk.requests > running.callers * workload.unknown_every:
         raise BenchError(f"{wrk.requests} requests are more than there are callers for; measure fewer seconds")
     return _result(

@@ -148,8 +148,11 @@ def _measure(
     """All rounds of a workload, after a warm-up of each contender."""
     results: dict[str, list[Result]] = {name: [] for name in started}
     if workload.kind == "post" and not workload.unknown_every:
-        for running in started.values():
-            run(site, running, workload, WARM_UP_SECONDS)
+        for name, running in started.items():
+            try:
+                run(site, running, workload, WARM_UP_SECONDS)
+            except BenchError as error:
+                say(f"{workload.name} warm-up {name}: {error}")
     for number in range(options.rounds):
         for name in [name for name in turns(list(started), number) if name in results]:
             where = f"{workload.name} round {number + 1}/{options.rounds} {name}"

@@ -378,7 +378,7 @@ def test_the_race_says_what_was_seen_and_what_was_not():
     ours, theirs = outcome("Portcullis", 0.0421, proven=True), outcome("nginx", None, went_on=200)
     lines = race.table([ours, theirs, *race.DOCUMENTED]).splitlines()
     assert "42 ms" in lines[1]
-    assert "> 20.0 s: 200 streams went on" in lines[2]
+    assert "> 20 s: 200 streams went on" in lines[2]
     assert "documented, not measured" in lines[3]
     assert "proxy_config_reload_interval_seconds" in lines[-1]
 
