@@ -271,4 +271,7 @@ def test_an_operation_that_does_not_stream_has_no_last_event():
 
 def test_text_beyond_ascii_stays_text():
     deny = Deny(Reason.MODEL_OFFLINE, 1, model="m", message="Gesperrt – bitte später")
-    assert json.loads(refuse(deny, None, None, "r").body())["error"]["message"] == "Gesperrt – bitte später. Your key is valid."
+    assert (
+        json.loads(refuse(deny, None, None, "r").body())["error"]["message"]
+        == "Gesperrt – bitte später. Your key is valid."
+    )
