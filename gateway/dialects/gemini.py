@@ -52,8 +52,8 @@ def stream_error(problem: Problem) -> bytes:
 
 
 def socket_event(problem: Problem) -> bytes:
-    """The last message of a WebSocket: the same object, without its number."""
-    return orjson.dumps(error_body(problem))
+    """The last message of a WebSocket: the SDK raises ``ClientError`` by a ``code`` that stands outside, too."""
+    return orjson.dumps({"code": problem.status, **error_body(problem)})
 
 
 _NOTHING = BodyReader(())
@@ -68,6 +68,7 @@ _LIVE = Talk(
         }
     ),
     socket_event,
+    answers_first=True,
 )
 """The Live API (google-genai 3.4 ``live.py``): the first message names the model; proto3 JSON takes both spellings."""
 

@@ -17,4 +17,6 @@ def retrieve(call: Call) -> Reply:
 
 
 def _model(name: str) -> Json:
-    return {"id": name, "object": "model", "created": EPOCH, "owned_by": "simulator"}
+    """A model of OpenAI's; ``type`` and ``capabilities`` are Mistral's, whose SDK reads no model without them."""
+    mistrals: Json = {"type": "base", "capabilities": {}}
+    return {"id": name, "object": "model", "created": EPOCH, "owned_by": "simulator", **mistrals}
