@@ -9,7 +9,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test soak check compiled test-compiled bench clients lock clean
+.PHONY: run test soak check compiled test-compiled bench clients agents lock clean
 
 run: $(STAMP)
 	@$(BIN)/portcullis demo
@@ -61,6 +61,12 @@ build/clients/.made: $(STAMP) requirements-clients.lock
 	rm -rf build/clients
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target build/clients \
 	  -r requirements-clients.lock
+	@touch $@
+
+# A coding agent that a test talks through: 240 MB, by npm.
+agents: build/agents/.made
+build/agents/.made:
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/agents @anthropic-ai/claude-code@2.1.197
 	@touch $@
 
 $(STAMP): requirements.lock pyproject.toml
