@@ -42,7 +42,10 @@ async def test_claude_code_says_what_is_off_by_whose_order_and_what_to_use(syste
     answer, ordered, off = await asyncio.gather(*(said(system, tmp_path, model) for model in models))
     assert "claude-opus-4-5" in answer
     for shown, beginning in (
-        (ordered, "API Error: 451 claude-fable-5 is offline for everyone. Order: Department of Commerce, BIS-2026-0612."),
+        (
+            ordered,
+            "API Error: 451 claude-fable-5 is offline for everyone. Order: Department of Commerce, BIS-2026-0612.",
+        ),
         (off, "API Error: 403 claude-haiku-4-5 is offline for everyone. Your key is valid."),
     ):
         print(shown)
