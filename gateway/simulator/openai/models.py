@@ -17,6 +17,6 @@ def retrieve(call: Call) -> Reply:
 
 
 def _model(name: str) -> Json:
-    """A model of OpenAI's; ``type`` and ``capabilities`` are Mistral's, whose SDK reads no model without them."""
-    mistrals: Json = {"type": "base", "capabilities": {}}
-    return {"id": name, "object": "model", "created": EPOCH, "owned_by": "simulator", **mistrals}
+    """A model of OpenAI's; one of Mistral's has what its SDK reads no model without."""
+    more: Json = {"type": "base", "capabilities": {}} if name.startswith("mistral") else {}
+    return {"id": name, "object": "model", "created": EPOCH, "owned_by": "simulator", **more}
