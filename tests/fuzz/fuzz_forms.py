@@ -2,6 +2,7 @@
 the ``websockets`` library.
 """
 
+import contextlib
 import io
 from collections.abc import Callable
 from email.parser import BytesParser
@@ -69,10 +70,8 @@ def messages_of_websockets(data: bytes) -> list[bytes]:
     server = ServerProtocol(state=State.OPEN, max_size=None)
     whole: list[bytes] = []
     coming = b""
-    try:
+    with contextlib.suppress(ProtocolError):
         server.receive_data(data)
-    except ProtocolError:
-        pass
     for frame in server.events_received():
         if frame.opcode not in (*DATA_OPCODES, Opcode.CONT):  # type: ignore[attr-defined]
             continue

@@ -21,6 +21,9 @@ try:
 except ImportError:  # it is there where `make fuzz` runs
     msgspec = None  # type: ignore[assignment]
 
+_NOTHING: tuple[type[Exception], ...] = (
+    (ValueError, RecursionError) if msgspec is None else (ValueError, RecursionError, msgspec.MsgspecError)
+)
 Parser = Callable[[bytes], Any]
 _NODE = """
 process.stdin.setEncoding('utf8');
@@ -78,7 +81,7 @@ def parsed(parser: Parser, body: bytes) -> Any:
     """What a parser makes of a body; ``None`` if nothing."""
     try:
         return parser(body)
-    except (ValueError, RecursionError, *((msgspec.MsgspecError,) if msgspec is not None else ())):
+    except _NOTHING:
         return None
 
 

@@ -102,7 +102,8 @@ def _form(wanted: Form) -> bytes:
         parts.append((b'name="purpose"', b"batch"))
     parts.append((b'name="file"; filename="f.jsonl"\r\nContent-Type: application/jsonl', next(line_files())))
     body = b"".join(
-        b"--%b\r\nContent-Disposition: form-data; %b\r\n\r\n%b\r\n" % (BOUNDARY, head, content) for head, content in parts
+        b"--%b\r\nContent-Disposition: form-data; %b\r\n\r\n%b\r\n" % (BOUNDARY, head, content)
+        for head, content in parts
     )
     return body + b"--%b--\r\n" % BOUNDARY
 
@@ -134,10 +135,18 @@ def conversations() -> Iterator[bytes]:
         for kind, reader in talk.reader.kinds.items():
             said = document(reader)
             key = talk.reader.key
-            message = _bytes({key: kind, **{k: v for k, v in said.items() if k != key}} if key else {kind: said.get(kind, {})})
+            message = _bytes(
+                {key: kind, **{k: v for k, v in said.items() if k != key}} if key else {kind: said.get(kind, {})}
+            )
             if len(message) < 0x10000:
                 yield bytes([at, 9]) + frame(message)
-                yield bytes([at, 3]) + frame(message[:5], fin=False) + frame(b"?", 9) + frame(message[5:], 0) + frame(b"\x03\xe8", 8)
+                yield (
+                    bytes([at, 3])
+                    + frame(message[:5], fin=False)
+                    + frame(b"?", 9)
+                    + frame(message[5:], 0)
+                    + frame(b"\x03\xe8", 8)
+                )
 
 
 SEEDS = {"json": json_bodies, "lines": line_files, "form": forms, "head": heads, "frames": conversations}

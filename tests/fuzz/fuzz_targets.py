@@ -42,7 +42,9 @@ def _body_readers() -> Iterator[BodyReader]:
 
 
 BODIES: list[BodyReader] = list(
-    {(r.selectors, r.implied, r.batch, r.references): r for r in _body_readers() if r.selectors or r.references}.values()
+    {
+        (r.selectors, r.implied, r.batch, r.references): r for r in _body_readers() if r.selectors or r.references
+    }.values()
 )
 """Every reader of JSON that a dialect has, once."""
 
@@ -200,7 +202,9 @@ def _check_head(read: Head) -> None:
     if _found(read):
         assert posixpath.normpath(decoded) == decoded, "it may be taken for another path"
         assert unquote(decoded) == decoded, "encoded twice"
-    models = [value for name, value in parse_qsl(read.query.decode(), keep_blank_values=True) if "model" in folded(name)]
+    models = [
+        value for name, value in parse_qsl(read.query.decode(), keep_blank_values=True) if "model" in folded(name)
+    ]
     assert models == ([] if read.query_model is None else [read.query_model]), "the query names another model"
     for name, _ in read.forward:
         assert name not in HOP_BY_HOP | FORWARDING | REFUSED
