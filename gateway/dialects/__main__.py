@@ -79,7 +79,9 @@ def _rows(dialect: Dialect) -> Iterator[str]:
             ", ".join(_named(operation)),
             ", ".join(_beside(operation)),
             str(operation.body) if operation.talk is None else "messages",
-            ", ".join(dict.fromkeys(f"{kept.act} {kept.kind}" for kept in _kept(operation) if kept.act is not Act.LISTS)),
+            ", ".join(
+                dict.fromkeys(f"{kept.act} {kept.kind}" for kept in _kept(operation) if kept.act is not Act.LISTS)
+            ),
         )
         yield "| " + " | ".join(cell or "-" for cell in cells) + " |"
 
