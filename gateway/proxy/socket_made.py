@@ -23,10 +23,11 @@ class SocketMade:
         self._size = 0
 
     def keeper(self, reading: Reading) -> Keeper | None:
-        """The part of a message that says this. What is made from then on is made of what it uses."""
+        """The part of a message that says this, if it has one. What is made from then on is made of what it uses."""
         keeping = self._talk.keeping
-        if keeping is not None:
-            self._keeper = Keeper(self._ledger, self._provider, keeping, {}, reading.ids, self._by)
+        if keeping is None or not (reading.ids or keeping.creates):
+            return None
+        self._keeper = Keeper(self._ledger, self._provider, keeping, {}, reading.ids, self._by)
         return self._keeper
 
     def widened(self, keeper: Keeper, reading: Reading) -> Reading:
