@@ -154,41 +154,43 @@ def _spelt(path: tuple[str, ...]) -> str:
 
 
 class _Parsed:
-    """What llhttp calls, as the gateway's connection keeps it."""
+    """What llhttp calls, as the gateway's connection keeps it; of several requests the first."""
 
     def __init__(self) -> None:
         self.target = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.complete = False
+        self.parser = httptools.HttpRequestParser(self)
+        self.method = b""
+        self.version = ""
 
     def on_url(self, url: bytes) -> None:
-        self.target += url
+        if not self.complete:
+            self.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.complete:
             self.headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
+        if not self.complete:
+            self.method, self.version = self.parser.get_method(), self.parser.get_http_version()
         self.complete = True
 
 
 def head(data: bytes, others: Others) -> None:
     """A request's head."""
     collected = _Parsed()
-    parser = httptools.HttpRequestParser(collected)
     cut = data[0] if data else 0
     try:
         for piece in (data[1 : cut + 1], data[cut + 1 :]):
-            parser.feed_data(piece)
+            collected.parser.feed_data(piece)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         pass
     if not collected.complete:
         return
     try:
-        read = read_head(
-            parser.get_method(), collected.target, parser.get_http_version(), collected.headers,
-            keep_alive=parser.should_keep_alive(),
-        )  # fmt: skip
+        read = read_head(collected.method, collected.target, collected.version, collected.headers, keep_alive=True)
     except Refused as refused:
         assert refused.deny.status in (400, 415, 417, 431)
         return
