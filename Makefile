@@ -3,13 +3,14 @@
 # make soak   everything at once for ten minutes; then nothing may be left (SOAK_SECONDS=60 for less)
 # make check  lint, format, types
 # make compiled   the data plane as native code, for speed; everything works without it (test-compiled: whole-system tests)
+# make fuzz   the readers, by coverage, beside other readers (FUZZ_SECONDS=20 for less; tests/fuzz/README.md)
 # make bench  our data plane beside other proxies; BENCH=quick make bench: a short one
 PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c '' 2>/dev/null && echo python3.12 || echo python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test soak check compiled test-compiled bench clients agents lock clean
+.PHONY: run test soak check compiled test-compiled bench fuzz clients agents lock clean
 
 run: $(STAMP)
 	@$(BIN)/portcullis demo
@@ -67,6 +68,17 @@ build/clients/.made: $(STAMP) requirements-clients.lock
 agents: build/agents/.made
 build/agents/.made:
 	npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/agents @anthropic-ai/claude-code@2.1.197
+	@touch $@
+
+# Seconds of CPU for each target. What is found lies in build/fuzz/found, and ends it.
+FUZZ_SECONDS ?= 390
+fuzz: $(STAMP) build/fuzz/tools
+	for target in json form lines head frames; do \
+	  PYTHONPATH=build/fuzz/tools nice -n 19 $(BIN)/python tests/fuzz/fuzz_atheris.py $$target --seconds $(FUZZ_SECONDS) || exit 1; \
+	done
+
+build/fuzz/tools: requirements-fuzz.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target $@ -r $<
 	@touch $@
 
 $(STAMP): requirements.lock pyproject.toml

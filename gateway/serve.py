@@ -32,6 +32,7 @@ from gateway.enforcement.requirements import Finding, inspect
 from gateway.enforcement.signing import ForgedError
 from gateway.enforcement.store import NotInitialisedError, Store
 from gateway.observability.metrics import Counters, Sample, expose
+from gateway.observability.refused import Row, merged
 from gateway.observability.traffic import BUCKET_SECONDS, bucket, recent
 from gateway.settings import Settings, SettingsError
 from gateway.supervisor import PortTakenError, RestartError, Supervisor, accept, taken
@@ -189,6 +190,7 @@ class ControlProcess:
             restart=self._restart,
             traffic=self._traffic,
             refusal=self._supervisor.refusal,
+            refused=self._refused,
             local=self._local,
             operators=self._operators,
             drills=self._drills,
@@ -290,6 +292,10 @@ class ControlProcess:
         newest = bucket()
         hours = range(newest - 23 * BUCKET_SECONDS, newest + 1, BUCKET_SECONDS)
         return await recent(self._commands, [self.store.keys.traffic(hour) for hour in hours])
+
+    async def _refused(self) -> list[Row]:
+        """Which names were refused lately as no model's."""
+        return merged(await self._supervisor.refused())
 
     # ------------------------------------------------------------------ metrics
 

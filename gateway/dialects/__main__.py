@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 
 from gateway.dialects import DIALECTS, Dialect, Operation
-from gateway.dialects.keeping import Act
+from gateway.dialects.keeping import Act, Kept
 from gateway.dialects.messages import Talk
 from gateway.dialects.selectors import Selector
 from gateway.dialects.table import ANY
@@ -82,9 +82,16 @@ def _rows(dialect: Dialect) -> Iterator[str]:
             ", ".join(_named(operation)),
             ", ".join(_beside(operation)),
             str(operation.body) if operation.talk is None else "messages",
-            ", ".join(f"{kept.act} {kept.kind}" for kept in operation.kept if kept.act is not Act.LISTS),
+            ", ".join(
+                dict.fromkeys(f"{kept.act} {kept.kind}" for kept in _kept(operation) if kept.act is not Act.LISTS)
+            ),
         )
         yield "| " + " | ".join(cell or "-" for cell in cells) + " |"
+
+
+def _kept(operation: Operation) -> tuple[Kept, ...]:
+    """What a request keeps; of a WebSocket, what its messages do."""
+    return operation.kept if operation.talk is None else operation.talk.kept
 
 
 def _named(operation: Operation) -> Iterator[str]:

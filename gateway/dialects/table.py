@@ -16,10 +16,13 @@ from gateway.dialects.messages import Talk
 from gateway.dialects.query_keys import NO_KEYS, QueryKeys
 from gateway.dialects.selectors import BodyReader, Implied, Selector
 
-_MODEL_SEGMENT = r"[A-Za-z0-9](?:[A-Za-z0-9._:@+-]|%2[Ff]|%3[Aa]){0,255}"
+_SLASH = r"%2[Ff](?=[A-Za-z0-9])"
+"""An encoded ``/``. Behind it stands a name: dots or a second one would lead a server elsewhere that decodes."""
+
+_MODEL_SEGMENT = rf"[A-Za-z0-9](?:[A-Za-z0-9._:@+-]|{_SLASH}|%3[Aa]){{0,255}}"
 """A model's name in a path: ``/`` and ``:`` may be percent-encoded, once, as SDKs do; nothing else may."""
 
-_ID_SEGMENT = r"[A-Za-z0-9](?:[A-Za-z0-9._~-]|%2[Ff]|%3[Aa]|:){0,511}"
+_ID_SEGMENT = rf"[A-Za-z0-9](?:[A-Za-z0-9._~-]|{_SLASH}|%3[Aa]|:){{0,511}}"
 """Anything else that has an id."""
 
 ANY = "*"

@@ -26,7 +26,7 @@ from gateway.policy.decision import Deny, Permit, Reason
 from gateway.policy.snapshot import Asked
 from gateway.proxy.body import Body, BodyTooLargeError, NoRoomError
 from gateway.proxy.head import Head, Refused, Way, malformed
-from gateway.proxy.keeper import Keeper
+from gateway.proxy.keeper import Keeper, of_request
 from gateway.proxy.ledger import LedgerBusyError
 from gateway.proxy.reading import AbandonedError, ReadingFailedError
 from gateway.proxy.upstream import Asker
@@ -444,7 +444,7 @@ class Asking(Asker):
         assert self.head.way is not None
         assert self._reading is not None
         path, ids = self.head.way.path, self._reading.ids
-        self._keeper = Keeper(self.gate.ledger, self.provider.name, self.operation, path, ids, self.caller.id)
+        self._keeper = of_request(self.gate.ledger, self.provider.name, self.operation, path, ids, self.caller.id)
         return self._keeper
 
     def _ask_ledger(self, keeper: Keeper, ask: Callable[[], Awaitable[None]]) -> bool:

@@ -6,6 +6,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.observability.metrics import Counters
+from gateway.observability.refused import RefusedNames
 from gateway.observability.traffic import Traffic
 from gateway.policy.decision import Deny, Permit, Reason
 from gateway.policy.snapshot import Snapshot
@@ -34,6 +35,7 @@ class Recorder:
     def __init__(self, log: Lines | None, snapshot: Callable[[], Snapshot | None], *, log_permits: bool) -> None:
         self.counters = Counters()
         self.traffic = Traffic()
+        self.refused = RefusedNames()
         self._refusals: OrderedDict[str, tuple[tuple[str, ...], tuple[Any, ...]]] = OrderedDict()
         self._shapes: dict[tuple[str, ...], tuple[str, ...]] = {}
         self.log = log
@@ -49,6 +51,8 @@ class Recorder:
         if exchange.denied is not None:
             self._keep_refusal(line)
             self._blocked(model, reason)
+            if exchange.denied.reason is Reason.UNKNOWN_MODEL:
+                self.refused.add(line["provider"] or "", line["model"] or "", line["time"])
         elif exchange.permit is not None and exchange.permit.models:
             self._permitted(exchange, exchange.permit, model)
         if exchange.severed:

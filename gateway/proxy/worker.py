@@ -267,6 +267,8 @@ class Worker:
                 return self._samples()
             case "refusal":
                 return self._gate.recorder.refusal(message["request_id"])
+            case "refused":
+                return self._gate.recorder.refused.rows()
             case "hold":
                 return self._hold(read_holds(message["holds"]))
             case _:

@@ -342,6 +342,11 @@ class Supervisor:
                 return found
         return None
 
+    async def refused(self) -> list[tuple[Any, ...]]:
+        """The names that workers refused as unknown; of those that do not answer in time, none."""
+        asked = (child.ask("refused", ANSWER_SECONDS) for child in list(self._children))
+        return [tuple(row) for rows in await asyncio.gather(*asked) for row in rows or ()]
+
     async def hold(self, holds: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
         """Tell every worker which holds of this machine stand; what each says, ``None`` where it does not in time."""
         asked = (child.ask("hold", ANSWER_SECONDS, holds=holds) for child in list(self._children))

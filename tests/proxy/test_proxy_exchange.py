@@ -387,6 +387,8 @@ async def test_what_the_policy_denies_goes_nowhere(client, provider, door, path,
     assert refused.json["error"]["portcullis"]["model"] == model
     assert provider.connections == 0
     assert (door.lines[0]["decision"], door.lines[0]["reason"]) == ("deny", reason)
+    wanted = [row[:3] for row in door.gate.recorder.refused.rows()]
+    assert wanted == ([(path.split("/")[1], model, 1)] if reason == "unknown_model" else []), "what catalog drift tells"
 
 
 async def test_a_refusal_says_what_else_there_is(client, door):
