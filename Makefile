@@ -9,7 +9,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test soak check compiled test-compiled bench lock clean
+.PHONY: run test soak check compiled test-compiled bench clients agents lock clean
 
 run: $(STAMP)
 	@$(BIN)/portcullis demo
@@ -55,6 +55,20 @@ build/bench/tools: requirements-bench.lock
 	-$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target $@ -r $< \
 	  && touch $@
 
+# Clients that tests talk through and that are too large for the environment: 250 MB.
+clients: build/clients/.made
+build/clients/.made: $(STAMP) requirements-clients.lock
+	rm -rf build/clients
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target build/clients \
+	  -r requirements-clients.lock
+	@touch $@
+
+# A coding agent that a test talks through: 240 MB, by npm.
+agents: build/agents/.made
+build/agents/.made:
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/agents @anthropic-ai/claude-code@2.1.197
+	@touch $@
+
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
 	  || { echo "portcullis needs Python 3.11 or 3.12; name it: make run PYTHON=python3.12"; exit 1; }
@@ -71,6 +85,9 @@ lock:
 	  --extra embedded --extra otel requirements-build.in pyproject.toml -o requirements-image.lock --upgrade
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  --extra embedded --extra compile requirements-build.in pyproject.toml -o requirements-compile.lock --upgrade
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock) --constraint requirements.lock \
+	  requirements-clients.in -o requirements-clients.lock --upgrade
 
 clean:
 	rm -rf $(VENV) build dist
