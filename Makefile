@@ -92,9 +92,9 @@ $(STAMP): requirements.lock pyproject.toml
 # Pins with hashes for both Python versions, and no addresses.
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-	  --extra embedded --extra compile --extra dev requirements-build.in pyproject.toml -o requirements.lock --upgrade
+	  --extra embedded --extra otel --extra compile --extra dev requirements-build.in pyproject.toml -o requirements.lock --upgrade
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-	  --extra embedded requirements-build.in pyproject.toml -o requirements-image.lock --upgrade
+	  --extra embedded --extra otel requirements-build.in pyproject.toml -o requirements-image.lock --upgrade
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  --extra embedded --extra compile requirements-build.in pyproject.toml -o requirements-compile.lock --upgrade
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \

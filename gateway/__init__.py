@@ -34,6 +34,7 @@ The map; imports point inwards (``tests/test_architecture.py`` enforces it)::
     enforcement/    Redis, leases, receipts       control/        admin API
     observability/  metrics, logs                 simulator/      a fake provider that speaks every dialect
     cli/            the command line              settings, tls, serve, supervisor, embedded, tasks, channel, errors
+    reference       pages of docs/ from tables
 """
 
 __version__ = "0.1.0"

@@ -12,6 +12,15 @@ from gateway.settings import Provider, Settings
 from gateway.tls import watched_client
 
 
+def dialect_of(provider: Provider) -> Dialect:
+    """The dialect that a provider speaks, with its own operations."""
+    more = [
+        added(one.id, one.method, one.path, one.models, one.candidates, invokes=one.invokes)
+        for one in provider.operations
+    ]
+    return extended(DIALECTS[provider.dialect], more, provider.key_header)
+
+
 class Upstream:
     """A provider at run time: its dialect, its pool, and how a request to it is written."""
 
@@ -21,11 +30,7 @@ class Upstream:
         self.name = name
         secure = provider.base_url.startswith("https:")
         self.tls = watched_client(provider.tls, f"providers.{name}.tls", counters) if secure else None
-        more = [
-            added(one.id, one.method, one.path, one.models, one.candidates, invokes=one.invokes)
-            for one in provider.operations
-        ]
-        self.dialect: Dialect = extended(DIALECTS[provider.dialect], more, provider.key_header)
+        self.dialect = dialect_of(provider)
         self.forwards = provider.credentials == "forward"
         limits, timeouts = settings.proxy.limits, settings.proxy.timeouts
         self.pool = Pool(name, provider, self.dialect, limits, timeouts, resolver, self.tls)

@@ -331,8 +331,8 @@ class Supervisor:
         child.kill()
 
     async def count(self) -> None:
-        """Ask every worker for its counts."""
-        await asyncio.gather(*(child.count(ANSWER_SECONDS) for child in self._children))
+        """Ask every worker for its counts; but one that is silent, which costs each answer a second, keeps its last."""
+        await asyncio.gather(*(child.count(ANSWER_SECONDS) for child in self._children if not child.silent))
 
     async def refusal(self, request_id: str) -> dict[str, Any] | None:
         """What some worker remembers of a refusal."""
