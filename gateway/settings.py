@@ -446,6 +446,14 @@ class Log(Section):
     )
 
 
+class Authz(Section):
+    """The decision as a service, for a proxy that carries the traffic itself (Envoy, nginx)."""
+
+    enabled: bool = Field(
+        default=False, description="Whether questions are answered at /authz/ of proxy.listen; see docs/ext_authz.md."
+    )
+
+
 class Ledger(Section):
     """What was made through the gateway: responses, files, batches, assistants, and the models they are of."""
 
@@ -501,6 +509,7 @@ class Settings(BaseSettings):
     signing: Signing = Signing()
     log: Log = Log()
     ledger: Ledger = Ledger()
+    authz: Authz = Authz()
     drill: Drill = Drill()
     providers: dict[Name, Provider] = Field(default_factory=dict)
     issuers: dict[Name, Issuer] = Field(default_factory=dict)
@@ -510,6 +519,12 @@ class Settings(BaseSettings):
         hosts = [provider.host for provider in self.providers.values() if provider.host]
         if len(hosts) != len(set(hosts)):
             raise ValueError("providers: two of them have the same host")
+        return self
+
+    @model_validator(mode="after")
+    def _questions_have_a_path(self) -> Self:
+        if self.authz.enabled and "authz" in self.providers:
+            raise ValueError("providers: none can be called authz where authz.enabled answers at /authz/")
         return self
 
     @model_validator(mode="after")
