@@ -34,7 +34,7 @@ from gateway.enforcement.store import NotInitialisedError, Store
 from gateway.observability.metrics import Counters, Sample, expose
 from gateway.observability.traffic import BUCKET_SECONDS, bucket, recent
 from gateway.settings import Settings, SettingsError
-from gateway.supervisor import PortTakenError, RestartError, Supervisor, accept, taken
+from gateway.supervisor import PortTakenError, RestartError, Supervisor, accept, secret_files, taken
 from gateway.tls import (
     Watched,
     client_context,
@@ -134,6 +134,8 @@ class ControlProcess:
         self._served = True
         await self._until_ready(admin)
         self._background.append(tasks.spawn(self._drills.run(), "drills"))
+        following_secrets = secret_files.follow(lambda: self._settings, self._restart_unasked)
+        self._background.append(tasks.spawn(following_secrets, "secret-files"))
         if started is not None and not self._stop.is_set():
             started(Running(self._supervisor.listen, admin, self._supervisor, self.store, self._stop))
 

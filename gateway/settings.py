@@ -381,9 +381,12 @@ def _secret(name: str, plain: SecretStr | None, variable: str | None, file: Path
         return value
     if file is not None:
         try:
-            return file.read_text().strip()
+            value = file.read_text().strip()
         except OSError as error:
             raise SettingsError(f"{name}_file {file}: {error.strerror}") from None
+        if not value:
+            raise SettingsError(f"{name}_file {file}: it is empty")
+        return value
     return None
 
 

@@ -1,4 +1,4 @@
-"""The decision as a service, for a proxy that carries the traffic itself: Envoy (``ext_authz``), nginx (``auth_request``).
+"""The decision as a service, for a proxy that carries the traffic itself: Envoy's ext_authz, nginx' auth_request.
 
 Such a proxy asks about each request before it passes it on. The question goes the way of every request, through the
 same steps, up to ``forward``: there it is answered with 200 instead, or before that with the refusal. What the proxy
