@@ -1,7 +1,6 @@
 """What the doctor says of a machine, a real Redis and providers: each thing that can be wrong, and what to do."""
 
 import asyncio
-import os
 import resource
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -53,7 +52,7 @@ def test_all_is_well(settings):
 
 
 def test_a_state_directory_that_is_missing_or_open(settings):
-    os.chmod(settings.state_dir, 0o755)
+    settings.state_dir.chmod(0o755)
     assert "chmod 700" in said(state_directory(settings), "state_dir")[2]
     missing = settings.model_copy(update={"state_dir": settings.state_dir / "none"})
     assert level(state_directory(missing), "state_dir") is Level.FAIL
@@ -62,7 +61,7 @@ def test_a_state_directory_that_is_missing_or_open(settings):
 
 
 def test_a_signing_key_that_is_missing_open_or_not_trusted(settings, tmp_path):
-    os.chmod(settings.signing_key, 0o644)
+    settings.signing_key.chmod(0o644)
     assert level(signing_key(settings), "signing.key") is Level.WARN
     create_key(tmp_path / "other.key")
     settings.signing_key.with_suffix(".pub").write_bytes((tmp_path / "other.pub").read_bytes())
