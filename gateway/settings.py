@@ -506,6 +506,9 @@ class Settings(BaseSettings):
 
     gateway: Name = Field(default="portcullis", description="This gateway's name, in receipts and in the policy.")
     state_dir: Path = Field(default=Path(".portcullis"), description="Signing key, embedded Redis, remembered policy.")
+    pseudonym_key_file: Path | None = Field(
+        default=None, description="32 random bytes, the same on every machine; default: pseudonym.key in state_dir."
+    )
     proxy: Proxy = Proxy()
     admin: Admin = Admin()
     redis: Redis = Redis()
@@ -544,7 +547,7 @@ class Settings(BaseSettings):
     @property
     def pseudonym_key(self) -> Path:
         """The file of the key that pseudonyms are made with; the same on every machine, or they differ."""
-        return self.state_dir / "pseudonym.key"
+        return self.pseudonym_key_file or self.state_dir / "pseudonym.key"
 
     @property
     def public_keys(self) -> tuple[Path, ...]:
