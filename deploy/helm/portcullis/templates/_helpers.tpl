@@ -35,6 +35,8 @@ capabilities: {drop: [ALL]}
 
 {{/* What every process of the gateway is told beside its settings. */}}
 {{- define "portcullis.environment" -}}
+- name: PORTCULLIS_GATEWAY
+  value: {{ .Values.gateway | quote }}
 - name: PORTCULLIS_REDIS__URL
   value: {{ required "redis.url: where the policy lives, e.g. rediss://redis.example:6379/0" .Values.redis.url | quote }}
 - name: PORTCULLIS_SIGNING__KEY_FILE
