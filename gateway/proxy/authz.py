@@ -20,7 +20,8 @@ from gateway.dialects.refusal import Refusal, refuse
 from gateway.dialects.selectors import Reading
 from gateway.dialects.table import Kind, Operation
 from gateway.policy.decision import Deny, Permit, Reason
-from gateway.proxy.exchange import AVAILABILITY, Exchange, Stage
+from gateway.proxy.asking import AVAILABILITY, Stage
+from gateway.proxy.exchange import Exchange
 from gateway.proxy.head import Head, Refused, malformed, read_head
 from gateway.proxy.wire import own_response
 
