@@ -10,7 +10,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
+<<<<<<< HEAD
 .PHONY: run test soak check compiled test-compiled bench audit lock clean
+=======
+.PHONY: run test soak check compiled test-compiled bench clients agents lock clean
+>>>>>>> main
 
 run: $(STAMP)
 	@$(BIN)/portcullis demo
@@ -56,6 +60,7 @@ build/bench/tools: requirements-bench.lock
 	-$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target $@ -r $< \
 	  && touch $@
 
+<<<<<<< HEAD
 # Helm as a library and the schemas of Kubernetes, for tests/deploy.
 build/deploy/tools: requirements-deploy.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target $@ -r $<
@@ -70,6 +75,21 @@ audit: $(STAMP)
 	@mkdir -p build/sbom
 	build/audit/bin/cyclonedx-py requirements requirements-image.lock --pyproject pyproject.toml -o build/sbom/portcullis.cdx.json
 	for lock in $(AUDITED); do build/audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
+=======
+# Clients that tests talk through and that are too large for the environment: 250 MB.
+clients: build/clients/.made
+build/clients/.made: $(STAMP) requirements-clients.lock
+	rm -rf build/clients
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target build/clients \
+	  -r requirements-clients.lock
+	@touch $@
+
+# A coding agent that a test talks through: 240 MB, by npm.
+agents: build/agents/.made
+build/agents/.made:
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/agents @anthropic-ai/claude-code@2.1.197
+	@touch $@
+>>>>>>> main
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
@@ -87,6 +107,9 @@ lock:
 	  --extra embedded requirements-build.in pyproject.toml -o requirements-image.lock --upgrade
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  --extra embedded --extra compile requirements-build.in pyproject.toml -o requirements-compile.lock --upgrade
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock) --constraint requirements.lock \
+	  requirements-clients.in -o requirements-clients.lock --upgrade
 
 clean:
 	rm -rf $(VENV) build dist

@@ -55,8 +55,11 @@ in `gateway.settings.Provider.dialect`. The tests in `tests/dialects` walk every
 - Anthropic's SDK fetches a batch's results from the address in the batch, which is the provider's own; fetch
   `/v1/messages/batches/{batch}/results` instead. Google's uploads and Realtime calls by WebRTC go past the gateway in
   the same way, and are not served, or only begun by it.
-- Keys in a query (`?key=`) are refused. Bedrock requests are signed with keys from settings; roles of an instance are
-  not assumed. Callers cannot be known by a signature of theirs: they send their gateway key as the bearer key.
+- A caller's key in a query (Gemini's `?key=`) is taken out of it and goes no further; it is still in the logs of
+  whatever stands between client and gateway, so that a header is better. Other dialects take keys from headers alone;
+  one in the query beside another in a header is refused.
+- Bedrock requests are signed with keys from settings; roles of an instance are not assumed. Callers cannot be known by
+  a signature of theirs: they send their gateway key as the bearer key.
 - An empty model, which vLLM takes for its default, is refused: name it.
 
 ## What bodies are read
@@ -136,6 +139,8 @@ def document() -> str:
         places = ", ".join(
             f"`{name.decode()}{': ' + scheme.decode() if scheme else ''}`" for name, scheme in dialect.credentials
         )
+        if dialect.query_keys.taken:
+            places += f", `?{dialect.query_keys.taken}=`"
         parts.append(f"\n## {dialect.name}\n\nRead from: {dialect.source}. Keys: {places}.\n\n")
         parts.append("\n".join(_rows(dialect)) + "\n")
         if dialect.not_served:

@@ -100,10 +100,12 @@ class Talk:
 
     ``event`` writes the message that says why the gateway ends it. ``joins`` is a parameter of the query by which it
     joins what runs a model that the request does not name. ``key_protocol`` begins a subprotocol that carries the
-    caller's key: a browser can send no header.
+    caller's key: a browser can send no header. ``answers_first``: its SDKs take whatever message comes first for a good
+    answer, so that until then the close alone says why.
     """
 
     reader: MessageReader
     event: Callable[["Problem"], bytes]
     joins: str = ""
     key_protocol: bytes = b""
+    answers_first: bool = False

@@ -101,14 +101,17 @@ class Way:
     """What follows from a head alone: where it leads, and under which credential.
 
     A client sends one head again and again on its connection; what was found for the first is kept for the next.
-    ``path`` is within the provider; ``mark`` is the credential's fingerprint; ``onward`` are the heads to the provider
-    without their length, by whether a coding is ruled out.
+    ``path`` is within the provider; ``query`` is what goes on of it, without the ``key`` that was in it; ``mark`` is
+    the credential's fingerprint; ``onward`` are the heads to the provider without their length, by whether a coding is
+    ruled out.
     """
 
     provider: "Upstream | None"
     operation: Operation
     path: str
     path_model: str | None = None
+    query: bytes = b""
+    key: bytes = b""
     credential: str = ""
     mark: str = ""
     by_token: bool = False

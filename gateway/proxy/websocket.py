@@ -351,11 +351,13 @@ class SocketExchange(Exchange):
         assert self._talk is not None
         self.denied = deny
         self._abort_upstream()
-        out = []
-        if self._at_boundary and self._ours.is_open:
-            refusal = refuse(deny, *self.gate.refusal_context(self, deny))
-            out.append(self._ours.message(refusal.last_message(self._talk).decode()))
-        self.client.write(b"".join((*out, self._ours.close(code or _code(deny), str(deny.reason)))))
+        refusal = refuse(deny, *self.gate.refusal_context(self, deny))
+        out, why = b"", str(deny.reason)
+        if self._talk.answers_first and not self.relay.bytes_out:
+            why = socket_frames.fitting(f"{why}: {refusal.problem.message}")
+        elif self._at_boundary and self._ours.is_open:
+            out = self._ours.message(refusal.last_message(self._talk).decode())
+        self.client.write(out + self._ours.close(code or _code(deny), why))
         self._end()
 
     def _provider_failed(self, cause: str) -> None:
