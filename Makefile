@@ -10,11 +10,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-<<<<<<< HEAD
-.PHONY: run test soak check compiled test-compiled bench audit lock clean
-=======
-.PHONY: run test soak check compiled test-compiled bench clients agents lock clean
->>>>>>> main
+.PHONY: run test soak check compiled test-compiled bench clients agents audit lock clean
 
 run: $(STAMP)
 	@$(BIN)/portcullis demo
@@ -60,7 +56,6 @@ build/bench/tools: requirements-bench.lock
 	-$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target $@ -r $< \
 	  && touch $@
 
-<<<<<<< HEAD
 # Helm as a library and the schemas of Kubernetes, for tests/deploy.
 build/deploy/tools: requirements-deploy.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target $@ -r $<
@@ -75,7 +70,7 @@ audit: $(STAMP)
 	@mkdir -p build/sbom
 	build/audit/bin/cyclonedx-py requirements requirements-image.lock --pyproject pyproject.toml -o build/sbom/portcullis.cdx.json
 	for lock in $(AUDITED); do build/audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
-=======
+
 # Clients that tests talk through and that are too large for the environment: 250 MB.
 clients: build/clients/.made
 build/clients/.made: $(STAMP) requirements-clients.lock
@@ -89,7 +84,6 @@ agents: build/agents/.made
 build/agents/.made:
 	npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/agents @anthropic-ai/claude-code@2.1.197
 	@touch $@
->>>>>>> main
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
