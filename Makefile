@@ -4,13 +4,14 @@
 # make check  lint, format, types
 # make compiled   the data plane as native code, for speed; everything works without it (test-compiled: whole-system tests)
 # make fuzz   the readers, by coverage, beside other readers (FUZZ_SECONDS=20 for less; tests/fuzz/README.md)
+# make audit  known vulnerabilities of what is pinned (asks a public service), and an SBOM: build/sbom/portcullis.cdx.json
 # make bench  our data plane beside other proxies; BENCH=quick make bench: a short one
 PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c '' 2>/dev/null && echo python3.12 || echo python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test soak check compiled test-compiled bench fuzz clients agents lock clean
+.PHONY: run test soak check compiled test-compiled bench fuzz clients agents audit lock clean
 
 run: $(STAMP)
 	@$(BIN)/portcullis demo
@@ -55,6 +56,21 @@ bench: $(STAMP) build/bench/tools compiled
 build/bench/tools: requirements-bench.lock
 	-$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target $@ -r $< \
 	  && touch $@
+
+# Helm as a library and the schemas of Kubernetes, for tests/deploy.
+build/deploy/tools: requirements-deploy.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target $@ -r $<
+	@touch $@
+
+# What is in the image, as CycloneDX; known vulnerabilities of what is pinned, by a public service. What it does not know
+# has not been audited: that fails, too.
+AUDITED := requirements-image.lock requirements.lock
+audit: $(STAMP)
+	$(BIN)/python -m venv build/audit
+	build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit cyclonedx-bom
+	@mkdir -p build/sbom
+	build/audit/bin/cyclonedx-py requirements requirements-image.lock --pyproject pyproject.toml -o build/sbom/portcullis.cdx.json
+	for lock in $(AUDITED); do build/audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
 
 # Clients that tests talk through and that are too large for the environment: 250 MB.
 clients: build/clients/.made
