@@ -89,6 +89,7 @@ class Snapshot:
             self.offline, self.max_stale, self.longest_stale = like.offline, like.max_stale, like.longest_stale
             self.next_boundary = like.next_boundary
         self.resolve, self.find, self.name_at = self._names.resolve, self._names.find, self._names.name_at
+        self.lookalikes = self._names.lookalikes
         self._anonymous = self._in_force.anonymous and self._shadows.anonymous
 
     def renumbered(self, revision: int) -> "Snapshot":
