@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 from redis.exceptions import RedisError
 
-from gateway import tasks
+from gateway import console, tasks
 from gateway.control.app import Context, build
 from gateway.control.drills import Drills
 from gateway.control.local_holds import LocalHolds
@@ -192,8 +192,13 @@ class ControlProcess:
             local=self._local,
             operators=self._operators,
             drills=self._drills,
+            samples=self._supervisor.samples,
+            in_flight=self._supervisor.in_flight,
         )
-        return web.AppRunner(build(context), access_log=None, shutdown_timeout=1.0)
+        app = build(context)
+        if self._settings.console.enabled:
+            console.mount(app, context)
+        return web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
 
     async def _serve_admin(self, runner: web.AppRunner) -> str:
         """Open the admin listener; gives where it is.

@@ -22,14 +22,15 @@ MAY_IMPORT = {
     "channel": {"tasks"},
     "enforcement": {"enforcement", "policy", "identity", "observability.metrics", "settings", "tasks", "errors"},
     "embedded": {"enforcement.connection"},
-    "supervisor": {"supervisor", "channel", "observability.metrics", "settings", "tasks"},
+    "supervisor": {"supervisor", "channel", "observability.census", "observability.metrics", "settings", "tasks"},
     "simulator": {"simulator"},
 }
 """What a part may import of the gateway, and nothing else; the gateway's own version is everybody's."""
 
 MUST_NOT_IMPORT = {
     "proxy": {"control", "cli", "simulator", "supervisor", "serve", "embedded"},
-    "control": {"proxy", "cli", "serve", "supervisor", "simulator"},
+    "control": {"proxy", "cli", "serve", "supervisor", "simulator", "console"},
+    "console": {"proxy", "cli", "serve", "supervisor", "simulator"},
 }
 """What the two rims keep clear of: the data plane of whatever manages it, and the other way round."""
 

@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 
 from gateway import tasks
+from gateway.observability.census import InFlight, together
 from gateway.observability.metrics import Sample, merge
 from gateway.settings import Settings
 from gateway.supervisor.accepted import Accepted
@@ -341,6 +342,11 @@ class Supervisor:
             if found is not None:
                 return found
         return None
+
+    async def in_flight(self) -> dict[str, InFlight]:
+        """What is under way on all workers, by model."""
+        asked = (child.ask("in_flight", ANSWER_SECONDS) for child in list(self._children))
+        return together(await asyncio.gather(*asked))
 
     async def hold(self, holds: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
         """Tell every worker which holds of this machine stand; what each says, ``None`` where it does not in time."""
