@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from gateway.control.access import Access
@@ -10,6 +11,7 @@ from gateway.control.catalog import resolved
 from gateway.control.preview import counted
 from gateway.control.routing import Call, Empty, Parameter, Route, answer
 from gateway.enforcement.entry import Entry, read_entry
+from gateway.enforcement.store import Store
 from gateway.identity.records import CallerRecord
 from gateway.policy.names import MAX_NAME
 
@@ -43,7 +45,8 @@ async def timeline(call: Call[Empty]) -> web.Response:
     while looked < LOOKED_AT and len(found) < PAGE:
         stored = await store.redis.xrevrange(store.keys.log, max=newest, count=READ_AT_ONCE)
         if not stored:
-            return answer({"entries": found, "next": None})
+            before = None
+            break
         for _, fields in stored:
             shown = entry_view(read_entry(fields.get(b"entry", b""), store.signer))
             looked, before = looked + 1, shown["revision"]
@@ -52,7 +55,21 @@ async def timeline(call: Call[Empty]) -> web.Response:
             if len(found) == PAGE:
                 break
         newest = f"({before}-0"
-    return answer({"entries": found, "next": before})
+    return answer({"entries": await _with_receipts(store, found), "next": before})
+
+
+async def _with_receipts(store: Store, shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same, each with what its receipt says; it is kept in Redis for those who look, and sealed in the evidence."""
+    if not shown:
+        return shown
+    kept = await store.redis.hmget(store.keys.receipts, [str(each["revision"]) for each in shown])
+    return [each if view is None else {**each, "receipt": _brief(view)} for each, view in zip(shown, kept, strict=True)]
+
+
+def _brief(stored: bytes) -> dict[str, Any]:
+    view = orjson.loads(stored)
+    brief = {name: view[name] for name in ("enforced", "basis", "elapsed_ms", "streams_cut", "models")}
+    return {**brief, "replicas": view["replicas"]["expected"]}
 
 
 def _text(shown: dict[str, Any]) -> str:

@@ -3,35 +3,49 @@
 import { get, newKey } from "./api.js";
 import { announce, count, h, listed, milliseconds, put, say } from "./dom.js";
 
-export function open(title, ...content) {
-  const heading = h("h2", { id: "dialog-title" }, title);
-  const body = h("div", {}, heading, content);
-  const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, body);
+// A dialog: a title, what it says, which scrolls, and at its foot what can be done, which does not.
+export function open(title, content, ...foot) {
+  const dialog = h("dialog", { "aria-labelledby": "dialog-title" });
   const opener = document.activeElement;
+  const opened = { dialog, close: () => dialog.close(), show };
   dialog.addEventListener("close", () => {
     dialog.remove();
-    if (opener?.isConnected) opener.focus();
-    else document.getElementById("main").focus();
+    (opener?.isConnected ? opener : document.getElementById("main")).focus({ preventScroll: true });
   });
+
+  function show(heading, more, ...actions) {
+    put(dialog, frame("div", {}, heading, more, actions.length ? actions : [close(opened)]));
+    dialog.querySelector("h2").focus();
+  }
+
   document.body.append(dialog);
+  if (title) put(dialog, frame("div", {}, title, content, foot.length ? foot : [close(opened)]));
   dialog.showModal();
-  return { dialog, body, close: () => dialog.close(), show: (heading2, ...more) => { say(heading, heading2); put(body, heading, more); heading.tabIndex = -1; heading.focus(); } };
+  return opened;
 }
 
-export const cancel = (opened, label = "Cancel") => h("button", { type: "button", onclick: () => opened.close() }, label);
+function frame(tag, props, heading, content, foot, confirm) {
+  return h(tag, props, h("h2", { id: "dialog-title", tabindex: "-1" }, heading), h("div", { class: "scroll" }, content),
+    h("div", { class: "foot" }, confirm, h("div", { class: "actions" }, foot)));
+}
+
+function close(opened) {
+  return h("button", { type: "button", class: "primary", onclick: () => opened.close() }, "Close");
+}
 
 export function problem(body) {
   return h("div", { class: "notice bad", role: "alert" }, h("p", {}, h("b", {}, `${body.title ?? "It did not work"}. `), body.detail ?? ""));
 }
 
-// A question with one button that does something. `act(key)` gives what came back; the answer takes the dialog over.
-export function ask({ title, content, label, danger = false, ready = () => true, act, done }) {
-  const opened = open(title);
+// A question with one button that does something. `act(key)` gives what came back; `done` shows it.
+export function ask({ title, content, confirm, label, danger = false, ready = () => true, act, done }) {
+  const opened = open();
   const failure = h("div");
   const button = h("button", { class: danger ? "danger" : "primary", disabled: !ready() }, label);
-  const key = newKey();
+  let key = newKey(); // kept as long as it is not known whether the call arrived
   let busy = false;
-  const form = h("form", { onsubmit: async (event) => {
+
+  async function submit(event) {
     event.preventDefault();
     if (!ready() || busy) return;
     busy = button.disabled = true;
@@ -39,19 +53,16 @@ export function ask({ title, content, label, danger = false, ready = () => true,
     const answer = await act(key);
     busy = false;
     if (answer.ok) return done(answer, opened);
+    if (answer.status >= 400 && answer.status < 500) key = newKey();
     say(button, label);
     button.disabled = !ready();
     put(failure, problem(answer.body));
-  }, oninput: () => { if (!busy) button.disabled = !ready(); } },
-  h("h2", { id: "dialog-title" }, title), content, failure, h("div", { class: "actions" }, cancel(opened), button));
-  opened.body.replaceWith(form);
-  opened.show = (heading, ...more) => {
-    const shown = h("h2", { tabindex: "-1", id: "dialog-title" }, heading);
-    form.replaceWith(opened.body);
-    put(opened.body, shown, more);
-    shown.focus();
-  };
-  form.querySelector("input, select, textarea, button")?.focus();
+  }
+
+  const form = frame("form", { onsubmit: submit, oninput: () => { if (!busy) button.disabled = !ready(); } }, title, content,
+    [h("button", { type: "button", onclick: () => opened.close() }, "Cancel"), button], [failure, confirm]);
+  put(opened.dialog, form);
+  (form.querySelector(".scroll input, .scroll select, .scroll textarea") ?? form.querySelector(".foot input, .foot button")).focus();
   return opened;
 }
 
@@ -71,17 +82,13 @@ export function outcome(answer, opened, { verb, more = () => [] }) {
   return receipt(body, opened, verb, more);
 }
 
-function close(opened) {
-  return h("button", { type: "button", class: "primary", onclick: () => opened.close() }, "Close");
-}
-
 function waiting(change, opened) {
   const told = `Nothing has changed yet. ${change.change} waits for a second person, under Directives, Waiting for approval, until ${change.expires.slice(0, 10)}.`;
   announce(told);
-  opened.show("Waits for a second person", h("div", { class: "notice warn" },
+  opened.show("Waits for a second person", [h("div", { class: "notice warn" },
     h("p", {}, h("b", {}, "Nothing has changed yet. "), "This opens something that an order closed, so an approver other than you decides.")),
   h("p", {}, "Change ", h("span", { class: "id" }, change.change), ", in the inbox under ", h("a", { href: "/console/directives" }, "Directives"), `, until ${change.expires.slice(0, 10)}.`),
-  opening(change.opens), h("div", { class: "actions" }, close(opened)));
+  opening(change.opens)]);
 }
 
 export function opening(opens) {
@@ -92,17 +99,16 @@ export function opening(opens) {
 function local(body, opened, verb) {
   const { workers } = body;
   const all = workers.holding === workers.expected;
-  opened.show(`${verb}, on this machine`, h("div", { class: `notice ${all ? "warn" : "bad"}`, role: "status" },
+  opened.show(`${verb}, on this machine`, [h("div", { class: `notice ${all ? "warn" : "bad"}`, role: "status" },
     h("p", {}, h("b", {}, `${workers.holding} of ${count(workers.expected, "worker")} of this machine ${workers.holding === 1 ? "holds" : "hold"} it. ${count(body.streams_cut, "stream")} cut. `),
       "Redis cannot be reached: other machines do not know it yet. It is proposed for all when Redis is back.",
       body.kept ? "" : " It could not be written to disk: a restart of the gateway forgets it.")),
-  h("p", {}, "Hold ", h("span", { class: "id" }, body.hold), ` on ${listed(body.models)}`), h("div", { class: "actions" }, close(opened)));
+  h("p", {}, "Hold ", h("span", { class: "id" }, body.hold), ` on ${listed(body.models)}`)]);
 }
 
 function withdrawn(body, opened) {
-  opened.show("Undone, on this machine", h("div", { class: "notice good", role: "status" }, h("p", {}, `${listed(body.models)} ${body.still_held.length ? "stay offline by other holds" : "can be used here again"}.`)),
-    body.may_come_back ? h("p", { class: "warn" }, "Redis may have had it already; then it comes back with Redis. Release it there.") : "",
-    h("div", { class: "actions" }, close(opened)));
+  opened.show("Undone, on this machine", [h("div", { class: "notice good", role: "status" }, h("p", {}, `${listed(body.models)} ${body.still_held.length ? "stay offline by other holds" : "can be used here again"}.`)),
+    body.may_come_back ? h("p", { class: "warn" }, "Redis may have had it already; then it comes back with Redis. Release it there.") : ""]);
 }
 
 function receipt(first, opened, verb, more) {
@@ -112,8 +118,8 @@ function receipt(first, opened, verb, more) {
   const still = h("div");
   const extra = h("span");
   const rows = new Map();
-  opened.show(verb, verdict, bar, list, still, h("p", { class: "quiet" }, `Receipt of revision ${first.revision}, committed ${first.committed_at.slice(11, 19)} UTC.`),
-    h("div", { class: "actions" }, extra, close(opened)));
+  opened.show(verb, [verdict, bar, list, still,
+    h("p", { class: "quiet" }, `Receipt of revision ${first.revision}, committed ${first.committed_at.slice(11, 19)} UTC.`)], extra, close(opened));
   const held = first.still_held ?? [];
   if (held.length) {
     put(still, h("div", { class: "notice warn" }, h("p", {}, h("b", {}, "Still offline: "), held.map((each) => `${each.model} by ${listed(each.holds.map((hold) => hold.id))}`).join("; "))));

@@ -35,7 +35,10 @@ function proposal(change) {
 }
 
 function headline(change) {
-  const edits = change.edits.map(edit);
+  const edits = change.edits.map((each) => {
+    const hold = each.kind === "holds" && each.op === "delete" && state.holds.get(each.id);
+    return hold ? `Release ${hold.models.includes("*") ? "everything" : listed(hold.models)}, held by ${hold.by}` : edit(each);
+  });
   return edits.length ? edits.slice(0, 3).join("; ") + (edits.length > 3 ? `; and ${edits.length - 3} more` : "") : `${change.action} ${change.subject}`;
 }
 
@@ -163,7 +166,6 @@ async function write(existing) {
   writing = true;
   const form = writeForm(found?.body, found?.etag, (terms.body.terms ?? []).map((each) => each.id));
   put(writer, form);
-  form.scrollIntoView({ block: "start" });
   form.querySelector("h2").focus();
 }
 
@@ -278,7 +280,7 @@ function writeForm(existing, etag, terms) {
     h("div", { class: "pair" }, field(["Public message ", h("span", { class: "quiet" }, "(the refused read it)")], message), field(["Note ", h("span", { class: "quiet" }, "(stays in the gateway)")], note)),
     h("details", { class: "more", open: data }, h("summary", {}, "As data"), field("who and except, as JSON; it is taken instead of the sentence", raw,
       '{"who": {"all": [{"nationality": {"any_of": ["group:ear-d5"]}}, {"not": {"term": "us-person"}}]}, "except": []}')),
-    h("div", { class: "actions" }, look), verdict,
+    h("div", { class: "actions" }, look), (verdict.className = "effects", verdict),
     h("div", { class: "actions spread" }, h("button", { type: "button", onclick: leave }, "Leave"), h("div", { class: "actions" }, existing ? "" : [h("label", { for: "target", class: "visually-hidden" }, "What becomes of it"), Object.assign(target, { id: "target" })], save)),
     h("p", { class: "quiet" }, "Saving needs the check first, and again after every edit."));
   stale();
@@ -293,7 +295,7 @@ function effects(told) {
     h("div", { class: "three" }, SIDES.map(([side, label, kind]) => h("section", { class: "panel", "aria-label": label }, h("h3", { class: kind }, label),
       told[side].length ? told[side].map((each) => effect(each)) : h("p", { class: "quiet" }, "Nobody.")))),
     h("section", { class: "panel", "aria-label": "Who can still use it" }, h("h3", {}, "Who can still use it"),
-      told.remaining.length ? told.remaining.map((each) => h("p", {}, h("span", { class: "id" }, each.model), ": ", still(each, told))) : h("p", { class: "quiet" }, "It changes nothing about any model.")),
+      told.remaining.length ? told.remaining.map((each) => still(each, told)) : h("p", { class: "quiet" }, "It changes nothing about any model.")),
     told.callers.capped ? h("p", { class: "warn" }, `Only the first ${told.callers.looked_at} of ${told.callers.of} callers were looked at.`) : "",
   ];
 }
@@ -301,14 +303,18 @@ function effects(told) {
 function effect(each) {
   const recent = each.recent_requests ? `, ${count(each.recent_requests, "request")} of theirs in the last 24 hours` : "";
   return h("div", {}, h("p", {}, h("span", { class: "id" }, each.model), ": ", h("b", {}, callers(each.callers)), recent),
-    each.examples.length ? h("ul", { class: "quiet" }, each.examples.slice(0, 5).map((one) => h("li", {}, one)), each.examples.length > 5 ? h("li", {}, `and ${each.examples.length - 5} more kinds`) : "") : "");
+    kinds(each.examples));
 }
 
+const kinds = (examples) => examples.length ? h("ul", { class: "quiet" }, examples.slice(0, 4).map((one) => h("li", {}, one)),
+  examples.length > 4 ? h("li", {}, `and ${count(examples.length - 4, "further kind")}`) : "") : "";
+
 function still(each, told) {
-  if (each.profiles === null) return "too many kinds of people to say.";
+  const name = h("span", { class: "id" }, each.model);
+  if (each.profiles === null) return h("p", {}, name, ": there are too many kinds of people to say.");
   const { permitted } = each.callers;
-  const who = permitted.total ? `${callers(permitted)} of ${told.callers.of}` : "no registered caller";
-  return `${who}; ${each.permitted.profiles ? listed(each.permitted.examples.slice(0, 5), "or") : "nobody at all"}${each.permitted.examples.length > 5 ? ", and others" : ""}.`;
+  const who = permitted.total ? `${permitted.total} of ${count(told.callers.of, "registered caller")}` : each.permitted.profiles ? "none of the registered callers" : "nobody at all";
+  return h("div", {}, h("p", {}, name, ": ", h("b", {}, who), each.permitted.profiles ? ", and whoever has" : ""), kinds(each.permitted.examples));
 }
 
 watch((parts) => {

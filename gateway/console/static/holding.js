@@ -11,7 +11,7 @@ import { callers, order as orderWords } from "./words.js";
 export function takeOffline(model) {
   dialog({
     title: `Take ${model} offline`,
-    lead: h("p", {}, "For everyone, at once, until somebody releases it. You alone can undo it within ten minutes."),
+    lead: h("p", {}, `For everyone, at once, until somebody releases it. For ${Math.round(ME.undo_seconds / 60)} minutes you can undo it by yourself.`),
     covers: [model], pattern: model, phrase: model, what: "the model's name", label: "Take offline",
     path: `/models/${part(model)}/offline`, extra: {}, verb: `${model} is offline`,
   });
@@ -39,11 +39,11 @@ function dialog({ title, lead, covers, pattern, phrase, what, label, path, extra
     title, label, danger: true,
     content: [
       lead, hits.element,
-      field(["Public message ", h("span", { class: "quiet" }, "(whoever is refused reads it)")], message),
-      field(["Note ", h("span", { class: "quiet" }, "(stays in the gateway)")], note),
+      h("div", { class: "pair" }, field(["Public message ", h("span", { class: "quiet" }, "(the refused read it)")], message),
+        field(["Note ", h("span", { class: "quiet" }, "(stays in the gateway)")], note)),
       order.element, flight.element,
-      field([`Type ${what}, `, h("code", {}, phrase), ", to confirm"], typed),
     ],
+    confirm: field([`Type ${what}, `, h("code", {}, phrase), ", to confirm"], typed),
     ready: () => typed.value.trim() === phrase && order.complete(),
     act: (key) => call("POST", `${path}?wait=0`, {
       ...extra, ...words("note", note), ...words("public_message", message), ...order.value(), ...flight.value(),
@@ -66,7 +66,7 @@ function impact(covers, pattern) {
   const day = h("dd", { class: "quiet" }, "…");
   const providers = new Set(covers.flatMap((id) => state.models.get(id)?.routes.map((route) => route.provider) ?? []));
   const routes = covers.length === 1
-    ? (state.models.get(covers[0])?.routes ?? []).map((route) => h("div", {}, route.provider, h("span", { class: "quiet" }, ` as ${listed(route.names)}`)))
+    ? (state.models.get(covers[0])?.routes ?? []).map((route) => h("div", {}, route.provider, h("span", { class: "quiet" }, ` as ${named(route.names)}`)))
     : listed([...providers].sort());
   const element = h("div", { class: "hits" }, h("h3", {}, "What this hits"),
     h("dl", { class: "facts" }, h("dt", {}, "Now"), live, h("dt", {}, "Last 24 hours"), day, h("dt", {}, providers.size === 1 ? "Route" : "Routes"), h("dd", {}, routes)));
@@ -75,7 +75,7 @@ function impact(covers, pattern) {
       const one = state.traffic.get(id);
       return one ? [sum[0] + one.in_flight, sum[1] + one.streams, Math.max(sum[2], one.callers)] : sum;
     }, [0, 0, 0]);
-    const who = covers.length === 1 && sums[0] ? ` of ${count(sums[2], "caller")}` : "";
+    const who = covers.length === 1 && sums[0] ? ` from ${count(sums[2], "caller")}` : "";
     say(live, sums[0] ? `${count(sums[0], "request")} in flight${who}, ${count(sums[1], "stream")} among them` : "nothing in flight on this machine");
   });
   get(`/console/impact?models=${part(pattern)}`).then((answer) => {
@@ -84,6 +84,8 @@ function impact(covers, pattern) {
   });
   return { element, stop };
 }
+
+export const named = (names) => names.length > 2 ? `${names[0]} and ${count(names.length - 1, "other name")}` : listed(names);
 
 export function orderFields() {
   const kinds = [["", "No order"], ["new", "A new order…"], ...[...state.orders.values()].map((each) => [`id:${each.id}`, `${each.authority}, ${each.reference}`])];
@@ -129,7 +131,7 @@ export const canUndo = (hold) => may("operate") && hold.by === ME.id && undoLeft
 
 export function undoButton(hold, opened) {
   if (!canUndo(hold())) return "";
-  const button = h("button", { type: "button", onclick: () => { opened?.close(); undo(hold()); } }, "Undo");
+  const button = h("button", { type: "button", class: opened ? "" : "small", onclick: () => { opened?.close(); undo(hold()); } }, "Undo");
   const timer = setInterval(() => {
     const remaining = undoLeft(hold());
     if (!button.isConnected || remaining <= 0) { clearInterval(timer); button.remove(); } else say(button, `Undo (${left(remaining)} left)`);

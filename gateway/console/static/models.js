@@ -96,7 +96,7 @@ function paintRow(id, known, off) {
   put(parts.state, held ? h("span", { class: "chip off" }, "Offline") : h("span", { class: "chip on" }, "Available"));
   put(parts.held, held ? held.map((each) => heldBy(state.holds.get(each))) : "");
   put(parts.act, !may("operate") ? "" : held
-    ? h("a", { href: "#holds-title", class: "quiet" }, "See the hold above")
+    ? h("button", { type: "button", class: "small", "aria-label": `Release the hold on ${id}…`, onclick: () => release(state.holds.get(held[0])) }, held.length > 1 ? "Release one…" : "Release…")
     : h("button", { type: "button", class: "small", "aria-label": `Take ${id} offline…`, onclick: () => takeOffline(id) }, "Take offline…"));
 }
 
@@ -140,16 +140,16 @@ only.addEventListener("change", filter);
 function details(id) {
   const model = state.models.get(id);
   const who = h("p", { class: "quiet" }, "…");
-  const opened = open(id,
+  const opened = open(id, [
     facts(["State", offline().has(id) ? h("span", { class: "chip off" }, "Offline") : h("span", { class: "chip on" }, "Available")],
       ["Routes", h("ul", { class: "plain" }, model.routes.map((route) => h("li", {}, route.provider, h("span", { class: "quiet" }, ` as ${listed(route.names)}`))))],
       ["Also called", listed(model.aliases)], ["Family", model.family], ["Tags", listed(model.tags)],
       ["Lease", `${model.max_stale} s: a replica that hears nothing for so long refuses it`]),
     h("h3", {}, "Held by"), offline().has(id) ? offline().get(id).map((each) => h("p", {}, h("span", { class: "id" }, each), " ", heldBy(state.holds.get(each)))) : h("p", { class: "quiet" }, "Nobody."),
-    h("h3", {}, "Directives"), directivesOn(id), h("h3", {}, "Who can use it"), who,
-    h("div", { class: "actions" }, h("a", { class: "button", href: `/console/explain?model=${part(id)}` }, "Explain…"), may("operate") && !offline().has(id)
-      ? h("button", { type: "button", class: "danger-quiet", onclick: () => { opened.close(); takeOffline(id); } }, "Take offline…") : "",
-    h("button", { type: "button", class: "primary", onclick: () => opened.close() }, "Close")));
+    h("h3", {}, "Directives"), directivesOn(id), h("h3", {}, "Who can use it"), who],
+  h("a", { class: "button", href: `/console/explain?model=${part(id)}` }, "Explain…"), may("operate") && !offline().has(id)
+    ? h("button", { type: "button", class: "danger-quiet", onclick: () => { opened.close(); takeOffline(id); } }, "Take offline…") : "",
+  h("button", { type: "button", class: "primary", onclick: () => opened.close() }, "Close"));
   get(`/models/${part(id)}/reach`).then(({ ok, body: told }) => {
     say(who, ok ? `${callers(told.callers.permitted)} of ${told.callers.of} registered. ${told.permitted.profiles} of ${count(told.profiles, "profile")}${told.permitted.examples.length ? `: ${told.permitted.examples.slice(0, 6).join("; or ")}` : ""}.` : told.detail);
     who.className = "";

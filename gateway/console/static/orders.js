@@ -1,7 +1,7 @@
 // Orders and what stands under each; and the log, backwards.
 
 import { get } from "./api.js";
-import { count, facts, field, h, link, listed, put, say, select, when } from "./dom.js";
+import { count, facts, field, h, link, listed, milliseconds, put, say, select, when } from "./dom.js";
 import { wire } from "./holding.js";
 import { begin, state, watch } from "./live.js";
 import { action, directive, order } from "./words.js";
@@ -71,7 +71,16 @@ function paintLog() {
 
 function entry(each) {
   return h("li", {}, h("span", { class: "number quiet" }, each.revision), when(each.at), h("span", {}, h("b", {}, each.actor), ` ${action(each)} `, h("span", { class: "id" }, each.subject),
-    each.order ? h("span", { class: "quiet" }, `, under ${order(state.orders, each.order)}`) : ""));
+    each.order ? h("span", { class: "quiet" }, `, under ${order(state.orders, each.order)}`) : "", proof(each)));
+}
+
+// What its receipt says, where there is one.
+function proof({ receipt }) {
+  if (!receipt) return "";
+  const { models } = receipt;
+  const what = models.length > 3 ? count(models.length, "model") : listed(models);
+  const how = receipt.enforced ? `enforced on ${count(receipt.replicas, "replica")} after ${milliseconds(receipt.elapsed_ms)}` : `not proven: ${receipt.basis.replace(/_/g, " ")}`;
+  return h("div", { class: receipt.enforced ? "quiet" : "bad" }, [what, how, receipt.streams_cut ? `${count(receipt.streams_cut, "stream")} cut` : ""].filter(Boolean).join("; "));
 }
 
 more.addEventListener("click", () => load(false));

@@ -88,9 +88,8 @@ function drill() {
     act: (key) => call("POST", "/drills?wait=60", {}, { key }),
     done: ({ body }, opened) => {
       opened.show(body.state === "passed" ? "The drill passed" : body.state === "failed" ? "The drill failed" : "The drill runs",
-        body.failure ? problem({ title: "It failed", detail: body.failure }) : "",
-        h("ol", {}, body.steps.map((step) => h("li", {}, `${step.step}${step.streams ? ` (${count(step.streams, "stream")})` : ""}: `, h("span", { class: "number" }, milliseconds(step.ms))))),
-        h("div", { class: "actions" }, h("button", { type: "button", class: "primary", onclick: () => opened.close() }, "Close")));
+        [body.failure ? problem({ title: "It failed", detail: body.failure }) : "",
+          h("ol", {}, body.steps.map((step) => h("li", {}, `${step.step}${step.streams ? ` (${count(step.streams, "stream")})` : ""}: `, h("span", { class: "number" }, milliseconds(step.ms)))))]);
       paintDrills();
     },
   });

@@ -84,5 +84,6 @@ export function order(orders, id) {
 
 export const callers = (told) => {
   const orgs = Object.entries(told.by_org ?? {}).map(([org, number]) => `${number} ${org === "no org" ? "of no organisation" : `of ${org}`}`);
-  return count(told.total, "caller") + (orgs.length ? ` (${listed(orgs)})` : "");
+  const plain = Object.keys(told.by_org ?? {}).every((org) => org === "no org");
+  return count(told.total, "caller") + (orgs.length && !plain ? ` (${listed(orgs)})` : "");
 };
