@@ -12,7 +12,7 @@ const BACK_OFF = [300, 1000, 2000, 4000];
 export const state = { head: {}, plots: [], ...Object.fromEntries(PARTS.map((name) => [name, new Map()])) };
 const watchers = new Set();
 let touched = new Set();
-let source, heard = 0, lostAt = 0, skew = 0, attempt = 0, version = 0, ready = false, painting = false, retry;
+let source, heard = 0, lostAt = 0, skew = 0, attempt = 0, version = 0, ready = false, refused = false, painting = false, retry;
 
 export const now = () => Date.now() + skew;
 export const isLive = () => ready && !lostAt;
@@ -88,7 +88,9 @@ function lost() {
 
 async function again() {
   const answer = await get("/holds?by=me"); // whether the session still stands: an EventSource would not say
-  if (answer.status !== 0) connect();
+  refused = answer.status === 403;
+  if (refused) paintTop();
+  else if (answer.status !== 0) connect();
   else { retry = undefined; lost(); }
 }
 
@@ -113,7 +115,7 @@ function paintTop() {
   lamp.classList.toggle("live", isLive());
   lamp.classList.toggle("dead", Boolean(lostAt));
   say(document.getElementById("liveness-text"),
-    lostAt ? `Not live since ${clock(lostAt + skew)}` : ready ? `Live ${clock(state.head.at)}` : "Connecting…");
+    refused ? "Not for your roles" : lostAt ? `Not live since ${clock(lostAt + skew)}` : ready ? `Live ${clock(state.head.at)}` : "Connecting…");
   paintBanners();
   badge("models", offline().size, "offline");
   badge("directives", state.changes.size, "waiting for approval");
@@ -139,6 +141,7 @@ function paintBanners() {
 function banners() {
   const { head } = state;
   const found = [];
+  if (refused) return [["warn", `Your roles (${ME.roles.join(", ")}) do not include reading the policy.`, "An approver can give you another."]];
   if (lostAt) {
     found.push(["bad", `Not live since ${clock(lostAt + skew)}.`,
       "What you see may be out of date. Trying to reconnect; what you do is still sent."]);

@@ -96,8 +96,8 @@ function paintRow(id, known, off) {
   put(parts.state, held ? h("span", { class: "chip off" }, "Offline") : h("span", { class: "chip on" }, "Available"));
   put(parts.held, held ? held.map((each) => heldBy(state.holds.get(each))) : "");
   put(parts.act, !may("operate") ? "" : held
-    ? h("button", { type: "button", class: "small", "aria-label": `Release the hold on ${id}…`, onclick: () => release(state.holds.get(held[0])) }, held.length > 1 ? "Release one…" : "Release…")
-    : h("button", { type: "button", class: "small", "aria-label": `Take ${id} offline…`, onclick: () => takeOffline(id) }, "Take offline…"));
+    ? h("button", { type: "button", class: "small", onclick: () => release(state.holds.get(held[0])) }, held.length > 1 ? "Release one…" : "Release…", h("span", { class: "visually-hidden" }, ` ${id}`))
+    : h("button", { type: "button", class: "small", onclick: () => takeOffline(id) }, "Take offline…", h("span", { class: "visually-hidden" }, ` ${id}`)));
 }
 
 function heldBy(hold) {
