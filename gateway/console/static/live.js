@@ -11,33 +11,37 @@ const BACK_OFF = [300, 1000, 2000, 4000];
 
 export const state = { head: {}, plots: [], ...Object.fromEntries(PARTS.map((name) => [name, new Map()])) };
 const watchers = new Set();
-let touched = new Set();
+let touched = new Map();
 let source, heard = 0, lostAt = 0, skew = 0, attempt = 0, version = 0, ready = false, refused = false, painting = false, retry;
 
 export const now = () => Date.now() + skew;
 export const isLive = () => ready && !lostAt;
 
-// Call `paint` with the set of parts that changed, at most four times a second; and once when everything
+// Call `paint` with the parts that changed, each with the ids that did (null: any), at most four times a second; and once when everything
 // is there. Gives what ends it.
 export function watch(paint) {
   watchers.add(paint);
-  if (ready) paint(new Set([...PARTS, "head", "plots"]));
+  if (ready) paint(everything());
   return () => watchers.delete(paint);
 }
+
+const everything = () => new Map([...PARTS, "head", "plots"].map((name) => [name, null]));
 
 export function receive(kind, news) {
   if (kind === "full") {
     for (const name of PARTS) state[name] = new Map();
     state.plots = [];
-    touched = new Set([...PARTS, "head", "plots"]);
+    touched = everything();
   }
   if (kind === "full" || news.holds) version += 1;
   state.head = news.head;
   skew = news.head.at - Date.now();
   for (const name of PARTS) {
     if (!news[name]) continue;
-    touched.add(name);
+    if (!touched.has(name)) touched.set(name, new Set());
+    const ids = touched.get(name);
     for (const [id, value] of Object.entries(news[name])) {
+      ids?.add(id);
       if (value === null) state[name].delete(id);
       else state[name].set(id, value);
     }
@@ -45,9 +49,9 @@ export function receive(kind, news) {
   if (news.plots?.length) {
     state.plots.push(...news.plots);
     while (state.plots.length && state.plots[0].at < now() - KEPT_MS) state.plots.shift();
-    touched.add("plots");
+    touched.set("plots", null);
   }
-  touched.add("head");
+  touched.set("head", null);
   heard = Date.now();
   ready = true;
   attempt = 0;
@@ -61,7 +65,7 @@ function schedule() {
   setTimeout(() => requestAnimationFrame(() => {
     painting = false;
     const parts = touched;
-    touched = new Set();
+    touched = new Map();
     for (const paint of watchers) paint(parts);
     paintTop();
   }), document.hidden ? 1000 : PAINT_MS);

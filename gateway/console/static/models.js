@@ -79,7 +79,7 @@ function row(id) {
   const name = h("button", { type: "button", class: "plain id", onclick: () => details(id) }, id);
   const element = h("tr", { role: "row" }, h("th", { role: "rowheader", scope: "row" }, name), Object.values(parts));
   const text = [id, model.family, ...model.tags, ...model.aliases, ...model.routes.flatMap((route) => [route.provider, ...route.names])].join("\n").toLowerCase();
-  return { element, parts, text, off: undefined };
+  return { element, parts, text, off: undefined, hidden: false };
 }
 
 function paintRow(id, known, off) {
@@ -112,19 +112,19 @@ function paintCatalog(parts) {
     const sorted = [...rows.keys()].sort();
     sorted.forEach((id, i) => { if (body.children[i] !== rows.get(id).element) body.insertBefore(rows.get(id).element, body.children[i] ?? null); });
   }
-  for (const [id, known] of rows) paintRow(id, known, off);
-  filter();
+  const all = parts.has("models") || parts.has("holds") || parts.has("orders") || parts.get("traffic") === null;
+  for (const id of all ? rows.keys() : parts.get("traffic") ?? []) if (rows.has(id)) paintRow(id, rows.get(id), off);
+  if (all || only.value === "busy") filter();
 }
 
 function filter() {
   const wanted = search.value.trim().toLowerCase();
   const off = offline();
+  const kind = { "": () => true, off: (id) => off.has(id), on: (id) => !off.has(id), busy: (id) => state.traffic.has(id) }[only.value];
   let shown = 0;
   for (const [id, known] of rows) {
-    const busy = state.traffic.has(id);
-    const kind = { "": true, off: off.has(id), on: !off.has(id), busy }[only.value];
-    const hide = !(kind && known.text.includes(wanted));
-    if (known.element.hidden !== hide) known.element.hidden = hide;
+    const hide = !(kind(id) && known.text.includes(wanted));
+    if (known.hidden !== hide) known.hidden = known.element.hidden = hide;
     shown += !hide;
   }
   say(summary, shown === rows.size ? count(rows.size, "model") : `${shown} of ${count(rows.size, "model")}`);
