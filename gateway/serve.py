@@ -192,7 +192,7 @@ class ControlProcess:
             local=self._local,
             operators=self._operators,
             drills=self._drills,
-            samples=self._supervisor.samples,
+            samples=self._samples,
             in_flight=self._supervisor.in_flight,
         )
         app = build(context)
@@ -298,8 +298,11 @@ class ControlProcess:
 
     # ------------------------------------------------------------------ metrics
 
-    async def _metrics(self) -> bytes:
+    async def _samples(self) -> list[list[Sample]]:
         await self._supervisor.count()
+        return self._supervisor.samples()
+
+    async def _metrics(self) -> bytes:
         for basis, seconds in self._receipts.take_durations():
             self._counters.observe("portcullis_enforcement_seconds", (str(basis),), seconds)
         forged: list[Sample] = [
@@ -307,7 +310,7 @@ class ControlProcess:
             ("portcullis_forged_total", ("policy",), self._audit.forged),
         ]
         own = [self._counters.samples(), self._local.samples(), self._drills.samples(), forged, await self._offline()]
-        return expose([*self._supervisor.samples(), *own])
+        return expose([*await self._samples(), *own])
 
     async def _offline(self) -> list[Sample]:
         """What is off, here too; while Redis is away, what was off last: a dashboard must not show everything on."""

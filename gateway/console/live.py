@@ -80,7 +80,7 @@ class Live:
 
     async def look(self, now: float) -> None:
         """Take in everything there is to see, and wake whoever waits for it."""
-        totals = Totals() if self._context.samples is None else total(self._context.samples())
+        totals = Totals() if self._context.samples is None else total(await self._context.samples())
         under_way = {} if self._context.in_flight is None else await self._context.in_flight()
         streams = sum(each.streams for each in under_way.values())
         self._meter.look(now, totals, sum(each.requests for each in under_way.values()), streams)

@@ -17,6 +17,9 @@ SERVING = "portcullis_replica_serving"
 KEPT = 600
 """Looks that are kept: ten minutes, where there is one a second."""
 
+LEAST_SECONDS = 0.9
+"""Looks that follow sooner, because somebody hurried, give no rate: one of so short a time would jump."""
+
 Moment = dict[str, Any]
 """What passed between two looks, as a page gets it; rates are per second, latencies in milliseconds."""
 
@@ -101,8 +104,11 @@ class Meter:
 
     def look(self, now: float, totals: Totals, in_flight: int, streams: int) -> None:
         """Take in one look; ``now`` in seconds since the epoch. A worker that died may make a counter fall: no rate."""
-        last, self._last = self._last, (now, totals)
-        if last is None or now <= last[0]:
+        last = self._last
+        if last is not None and 0 <= now - last[0] < LEAST_SECONDS:
+            return
+        self._last = (now, totals)
+        if last is None or now < last[0]:
             return
         seconds, before = now - last[0], last[1]
         rates = _rates(before.decisions, totals.decisions, seconds)

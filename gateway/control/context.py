@@ -23,8 +23,8 @@ class Context:
     workers remember of a refused request. ``workers``: how many are in which state. ``restart`` replaces them one after
     the other, gives how many, and raises ``Conflict`` where that can't be. ``local`` and ``operators``: what stands on
     this machine, and who may close something here, while Redis cannot be reached; ``None`` where nobody keeps that.
-    ``drills`` runs the canary's. ``samples``: what workers counted, not older than a second; ``in_flight``: what is
-    under way on this machine, by model.
+    ``drills`` runs the canary's. ``samples``: what workers have counted by now; ``in_flight``: what is under
+    way on this machine, by model.
     """
 
     settings: Settings
@@ -39,5 +39,5 @@ class Context:
     local: LocalHolds | None = None
     operators: Operators | None = None
     drills: Drills | None = None
-    samples: Callable[[], list[list[Sample]]] | None = None
+    samples: Callable[[], Awaitable[list[list[Sample]]]] | None = None
     in_flight: Callable[[], Awaitable[dict[str, InFlight]]] | None = None

@@ -38,9 +38,7 @@ class Desk:
 
     async def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
         named = {"Portcullis-Console": self.csrf, **{name.replace("_", "-"): value for name, value in headers.items()}}
-        answer = await self.session.request(
-            method, self.url(path), json=body, headers=named, allow_redirects=False
-        )
+        answer = await self.session.request(method, self.url(path), json=body, headers=named, allow_redirects=False)
         await answer.read()
         return answer
 

@@ -133,7 +133,11 @@ async def test_the_log_is_read_backwards_filtered_and_with_its_receipts(desk, of
 
 
 async def test_whom_an_offline_hits_is_counted_and_not_named(desk, office):
-    office.traffic = {("demo-alice", "claude-fable-5"): 5, ("demo-acme", "claude-fable-5"): 2, ("demo-bob", "gpt-5.4"): 9}
+    office.traffic = {
+        ("demo-alice", "claude-fable-5"): 5,
+        ("demo-acme", "claude-fable-5"): 2,
+        ("demo-bob", "gpt-5.4"): 9,
+    }
     await desk.sign_in(OPERATOR)
     answer = await desk.call("GET", "/console/impact?models=claude-fable-5")
     found = await answer.json()

@@ -5,6 +5,7 @@ import json
 import stat
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from control_harness import APPROVER, AUDITOR, FABLE, OPERATOR, REGISTRAR, VIEWER
 
 from gateway.console import pages
@@ -105,12 +106,9 @@ async def test_a_session_ends_by_itself_and_survives_a_restart(tmp_path, desk, o
     assert OPERATOR not in stored
     ends = json.loads(stored)[0]["ends"]
 
-    class Request:
-        cookies = {"portcullis-test": cookie_of(answer)}
-        method = "GET"
-
-    assert Sessions(office.settings, lambda: ends - 1).find(Request()) is not None, "another process, the same session"
-    assert Sessions(office.settings, lambda: ends + 1).find(Request()) is None
+    request = make_mocked_request("GET", "/console", headers={"Cookie": f"portcullis-test={cookie_of(answer)}"})
+    assert Sessions(office.settings, lambda: ends - 1).find(request) is not None, "another process, the same session"
+    assert Sessions(office.settings, lambda: ends + 1).find(request) is None
 
 
 @pytest.mark.parametrize("content", ["", "[", '[{"who": 1}]', "{}"])
@@ -164,10 +162,21 @@ async def test_the_admin_api_takes_no_cookie(desk, office):
 
 async def test_no_page_can_be_framed_or_run_what_is_not_ours(desk):
     await desk.sign_in(OPERATOR)
-    for path in ("/console/models", "/console/sign-in", "/console/static/dom.js", "/console/api/v1/models", "/console/x"):
+    for path in (
+        "/console/models",
+        "/console/sign-in",
+        "/console/static/dom.js",
+        "/console/api/v1/models",
+        "/console/x",
+    ):
         headers = (await desk.call("GET", path)).headers
         policy = headers["Content-Security-Policy"]
-        for rule in ("default-src 'none'", "frame-ancestors 'none'", "require-trusted-types-for 'script'", "base-uri 'none'"):
+        for rule in (
+            "default-src 'none'",
+            "frame-ancestors 'none'",
+            "require-trusted-types-for 'script'",
+            "base-uri 'none'",
+        ):
             assert rule in policy
         assert "unsafe" not in policy
         assert headers["X-Frame-Options"] == "DENY"
@@ -238,7 +247,7 @@ async def test_a_wrong_token_takes_its_time(desk, monkeypatch):
 async def test_a_session_may_exactly_what_its_token_may(desk, office, token):
     """Role escalation by direct calls: every route refuses a session as it refuses the bearer token."""
     await desk.sign_in(token)
-    roles = {role for role in (await office.store.records.operator(token)).roles}
+    roles = (await office.store.records.operator(token)).roles
     for route in ROUTES:
         if route.access is Access.OPEN or roles & ROLES[route.access]:
             continue

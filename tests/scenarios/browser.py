@@ -64,7 +64,7 @@ class Desk:
         context.add_init_script(WATCH)
         page = context.new_page()
         page.on("pageerror", lambda error: self.wrong.append(f"script: {error}"))
-        page.on("console", lambda said: self._console(said))
+        page.on("console", self._console)
         page.on("request", lambda request: self._request(request.url))
         return page
 
@@ -113,7 +113,9 @@ def findings(page: Page) -> list[str]:
     if not AXE.exists():
         pytest.skip("there is no axe-core: npm install --prefix build/axe axe-core")
     page.evaluate(AXE.read_text() + "\nvoid 0")
-    found = page.evaluate("axe.run({ resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'] })")
+    found = page.evaluate(
+        "axe.run({ resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'] })"
+    )
     return [
         f"{each['id']}: {node['target']} {node.get('failureSummary', '')}"
         for each in found["violations"]
@@ -129,7 +131,12 @@ class Client(threading.Thread):
         super().__init__(daemon=True)
         self.began, self.cut = threading.Event(), False
         body = {"model": model, "max_tokens": 9, "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
-        headers = {"x-api-key": key, "content-type": "application/json", "X-Sim-Events": "5000", "X-Sim-Interval": "0.05"}
+        headers = {
+            "x-api-key": key,
+            "content-type": "application/json",
+            "X-Sim-Events": "5000",
+            "X-Sim-Interval": "0.05",
+        }
         self._request = urllib.request.Request(
             f"{system.proxy}/anthropic/v1/messages", json.dumps(body).encode(), headers
         )

@@ -90,7 +90,12 @@ def test_an_order_arrives_while_a_stream_runs(desk):
     close(page)
     expect(row(page, FABLE)).to_contain_text("Offline")
     held = page.get_by_role("article")
-    for words in ("demo-operator", ORDER["reference"], "Letter received 17:05.", "Unavailable under a government order."):
+    for words in (
+        "demo-operator",
+        ORDER["reference"],
+        "Letter received 17:05.",
+        "Unavailable under a government order.",
+    ):
         expect(held).to_contain_text(words)
     keep(page, "models")
     held.get_by_role("button", name="Undo").click()
@@ -286,11 +291,21 @@ def test_what_anybody_wrote_is_text(desk):
     call(system, "POST", f"/models/{FABLE}/offline", {"order": order, "note": SCRIPT, "public_message": SCRIPT})
     hold = call(system, "GET", "/holds")["holds"][0]["id"]
     call(system, "POST", f"/holds/{hold}/release", {})
-    body = {"models": ["gpt-5.4"], "who": {"org": {"any_of": ["x"]}}, "note": SCRIPT, "public_message": SCRIPT, "state": "draft"}
+    body = {
+        "models": ["gpt-5.4"],
+        "who": {"org": {"any_of": ["x"]}},
+        "note": SCRIPT,
+        "public_message": SCRIPT,
+        "state": "draft",
+    }
     call(system, "PUT", "/directives/wrote", body)
     page = desk.sign_in("demo-approver")
     for name in ("models", "directives", "traffic", "orders", "explain"):
-        desk.go(page, name, "?order=%3Cimg%20src%3Dx%20onerror%3Dwindow.__ran%3D1%3E&caller=%22%3E%3Cscript%3E1&model=%3Cb%3E")
+        desk.go(
+            page,
+            name,
+            "?order=%3Cimg%20src%3Dx%20onerror%3Dwindow.__ran%3D1%3E&caller=%22%3E%3Cscript%3E1&model=%3Cb%3E",
+        )
         assert page.evaluate("window.__ran") is None, name
         assert page.locator("main img, main script").count() == 0, name
         links = page.locator("a").evaluate_all("(all) => all.map((each) => each.protocol)")

@@ -116,7 +116,7 @@ function receipt(first, opened, verb, more) {
   const bar = h("progress", { "aria-label": "Replicas that enforce it" });
   const list = h("ul", { class: "acks", "aria-label": "Replicas" });
   const still = h("div");
-  const extra = h("span");
+  const extra = h("span", { class: "as-is" });
   const rows = new Map();
   opened.show(verb, [verdict, bar, list, still,
     h("p", { class: "quiet" }, `Receipt of revision ${first.revision}, committed ${first.committed_at.slice(11, 19)} UTC.`)], extra, close(opened));

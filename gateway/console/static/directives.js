@@ -281,7 +281,7 @@ function writeForm(existing, etag, terms) {
     h("details", { class: "more", open: data }, h("summary", {}, "As data"), field("who and except, as JSON; it is taken instead of the sentence", raw,
       '{"who": {"all": [{"nationality": {"any_of": ["group:ear-d5"]}}, {"not": {"term": "us-person"}}]}, "except": []}')),
     h("div", { class: "actions" }, look), (verdict.className = "effects", verdict),
-    h("div", { class: "actions spread" }, h("button", { type: "button", onclick: leave }, "Leave"), h("div", { class: "actions" }, existing ? "" : [h("label", { for: "target", class: "visually-hidden" }, "What becomes of it"), Object.assign(target, { id: "target" })], save)),
+    h("div", { class: "actions spread" }, h("button", { type: "button", onclick: leave }, "Cancel"), h("div", { class: "actions" }, existing ? "" : [h("label", { for: "target", class: "visually-hidden" }, "What becomes of it"), Object.assign(target, { id: "target" })], save)),
     h("p", { class: "quiet" }, "Saving needs the check first, and again after every edit."));
   stale();
   return form;

@@ -152,7 +152,7 @@ function banners() {
   }
   if (head.redis === "unreachable") {
     found.push(["bad", `Redis cannot be reached since ${clock(head.away_since)}.`,
-      "Shown is what was known then. Taking a model offline works, on this machine at once, and everywhere when Redis is back. Nothing can be opened."]);
+      "Shown is what was known then. Taking a model offline works, on this machine at once, and everywhere when Redis is back. Nothing can be opened but your own hold of this machine."]);
   }
   if (head.redis === "empty") {
     found.push(["bad", `Redis has lost its policy since ${clock(head.away_since)}.`,
@@ -195,6 +195,7 @@ export function begin() {
   menu.addEventListener("keydown", (event) => {
     if (event.key === "Escape") { menu.open = false; menu.querySelector("summary").focus(); }
   });
+  document.querySelector("nav [aria-current]").scrollIntoView({ inline: "center", block: "nearest" });
   connect();
   setInterval(tick, 1000);
   addEventListener("online", () => { attempt = 0; connect(); });

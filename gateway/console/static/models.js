@@ -55,7 +55,7 @@ function card(hold) {
   return h("article", { class: "panel hold", "aria-label": `Hold ${hold.id}` },
     h("div", { class: "headline" }, h("h3", {}, h("span", { class: "chip off" }, "Offline"), " ", what),
       h("div", { class: "actions" }, canUndo(hold) ? undoButton(() => state.holds.get(hold.id) ?? hold) : "",
-        may("operate") ? h("button", { type: "button", class: "small", onclick: () => release(state.holds.get(hold.id) ?? hold) }, "Release…") : "")),
+        may("operate") && !hold.scope ? h("button", { type: "button", class: "small", onclick: () => release(state.holds.get(hold.id) ?? hold) }, "Release…") : "")),
     hold.scope ? h("p", { class: "warn" }, "On this machine only, until Redis is back.") : "",
     facts(["Held by", hold.by], ["Since", h("span", {}, when(hold.at), h("span", { class: "quiet", "data-since": hold.at }, ` (${since(hold.at)})`))],
       ["Order", hold.order && h("a", { href: `/console/orders?order=${part(hold.order)}` }, order(state.orders, hold.order))],
@@ -86,18 +86,23 @@ function paintRow(id, known, off) {
   const { parts } = known;
   const held = off.get(id);
   const traffic = state.traffic.get(id);
-  say(parts.permitted, traffic?.permitted ? traffic.permitted.toFixed(1) : "—");
-  say(parts.blocked, traffic?.blocked ? traffic.blocked.toFixed(1) : "—");
-  say(parts.flight, traffic?.in_flight ? String(traffic.in_flight) : "—");
-  const key = held?.join() ?? "";
+  number(parts.permitted, traffic?.permitted, 1);
+  number(parts.blocked, traffic?.blocked, 1);
+  number(parts.flight, traffic?.in_flight, 0);
+  const key = held?.map((each) => `${each} ${state.holds.get(each).scope ?? ""}`).join() ?? "";
   if (known.off === key) return;
   known.off = key;
   known.element.classList.toggle("is-off", Boolean(held));
   put(parts.state, held ? h("span", { class: "chip off" }, "Offline") : h("span", { class: "chip on" }, "Available"));
   put(parts.held, held ? held.map((each) => heldBy(state.holds.get(each))) : "");
-  put(parts.act, !may("operate") ? "" : held
+  put(parts.act, !may("operate") || held?.some((each) => state.holds.get(each).scope) ? "" : held
     ? h("button", { type: "button", class: "small", onclick: () => release(state.holds.get(held[0])) }, held.length > 1 ? "Release one…" : "Release…", h("span", { class: "visually-hidden" }, ` ${id}`))
     : h("button", { type: "button", class: "small", onclick: () => takeOffline(id) }, "Take offline…", h("span", { class: "visually-hidden" }, ` ${id}`)));
+}
+
+function number(cell, value, digits) {
+  say(cell, value ? value.toFixed(digits) : "—");
+  cell.classList.toggle("none", !value);
 }
 
 function heldBy(hold) {
