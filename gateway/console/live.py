@@ -37,7 +37,7 @@ CHECK_SECONDS = 5.0
 REDIS_SECONDS = 1.0
 MOST_PAGES = 200
 
-_NOT_NOW = (RedisError, OSError, TimeoutError, NotInitialisedError, ForgedError)
+_NOT_NOW = (RedisError, OSError, TimeoutError, ValueError, NotInitialisedError, ForgedError)
 _log = structlog.get_logger("portcullis.console")
 
 

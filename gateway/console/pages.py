@@ -125,19 +125,17 @@ class Pages:
     async def _sign_in(self, request: web.Request) -> web.StreamResponse:
         """A token for a session. A wrong one is answered late; after some, nothing is looked at for a while."""
         demand_same_origin(request)
-        address = request.remote or ""
+        token, address = await _token(request), request.remote or ""
         wait = self._throttle.wait(address)
         if wait > 0:
             seconds = math.ceil(wait)
             response = self._form(request, 429, f"Too many wrong tokens from here. Try again in {seconds} s.")
             response.headers["Retry-After"] = str(seconds)
             return response
-        token = (await request.post()).get("token", "")
-        token = token.strip() if isinstance(token, str) and len(token) <= MAX_CREDENTIAL else ""
+        self._throttle.failed(address)  # until it is known: many at the same moment count, too
         try:
             operator = await self._operator(fingerprint(token))
         except Unauthenticated:
-            self._throttle.failed(address)
             _log.warning("console_sign_in_failed")
             await asyncio.sleep(FAILED_SECONDS)
             return self._form(request, 401, "Nobody has this token. An approver can give you a new one.")
@@ -157,6 +155,17 @@ class Pages:
 
     def _form(self, request: web.Request, status: int, failure: str) -> web.Response:
         return self._render(request, "sign_in.html", status, failure=failure, next=_next(request))
+
+
+async def _token(request: web.Request) -> str:
+    """The token that a form brought; nothing, where it is no such form."""
+    if request.content_type != "application/x-www-form-urlencoded":
+        return ""
+    try:
+        token = (await request.post()).get("token", "")
+    except (ValueError, LookupError):  # no UTF-8, or of an unknown charset
+        return ""
+    return token.strip() if isinstance(token, str) and len(token) <= MAX_CREDENTIAL else ""
 
 
 def _next(request: web.Request) -> str:

@@ -11,9 +11,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tests" / "scenarios"))
 
-from browser import Desk, call, chromium
-from playwright.sync_api import CDPSession, expect, sync_playwright
-from system import new_system
+from browser import Desk, call, chromium  # noqa: E402
+from playwright.sync_api import CDPSession, expect, sync_playwright  # noqa: E402
+from system import new_system  # noqa: E402
 
 MODELS, EVENTS, SECONDS = 1000, 500, 10
 

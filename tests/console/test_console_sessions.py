@@ -205,6 +205,28 @@ async def test_who_guesses_waits(desks):
         assert 0 < int(answer.headers["Retry-After"]) <= WINDOW_SECONDS
 
 
+async def test_many_guesses_at_the_same_moment_count(desks):
+    answers = await asyncio.gather(*(desks().sign_in(f"guess {number}") for number in range(3 * MOST)))
+    assert sorted(answer.status for answer in answers) == [401] * MOST + [429] * 2 * MOST
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/x-www-form-urlencoded; charset=none", b"token=x"),
+        ("application/x-www-form-urlencoded", b"token=%ff\xff"),
+        ("multipart/form-data", b"x"),
+        ("application/json", b'{"token": "demo-operator"}'),
+        ("application/x-www-form-urlencoded", b"token=" + b"x" * 9000),
+    ],
+)
+async def test_what_is_no_form_is_no_token(desk, kind, body):
+    answer = await desk.session.post(
+        desk.url("/console/sign-in"), data=body, headers={"Content-Type": kind}, allow_redirects=False
+    )
+    assert answer.status == 401
+
+
 def test_failures_are_counted_by_address_and_forgotten():
     now = [1000.0]
     throttle = Throttle(lambda: now[0])
