@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -86,7 +87,6 @@ class Operation:
     talk: Talk | None = None
     reader: BodyReader = field(init=False, repr=False)
     form: Form = field(init=False, repr=False)
-    pattern: re.Pattern[str] = field(init=False, repr=False)
     keeping: Keeping | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -99,7 +99,11 @@ class Operation:
         documents = tuple((name, BodyReader(selectors)) for name, selectors in self.documents)
         lines = None if self.lines is None else LineReader(self.lines)
         object.__setattr__(self, "form", Form(self.selectors, documents, lines))
-        object.__setattr__(self, "pattern", _pattern(self.path))
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """What its raw path matches. Compiled when it is first looked at: few of 300 ever are."""
+        return _pattern(self.path)
 
     def _keeping(self) -> Keeping | None:
         """A thing that is known says which models run unnamed, but for those that a word in the body lets run."""
@@ -108,6 +112,7 @@ class Operation:
         return keeping(self.kept, self.path, looks=self.method == "GET", invokes=self.invokes, speaks_for=speaks_for)
 
 
+@cache
 def _pattern(path: str) -> re.Pattern[str]:
     """What a path's template matches: whole, and by raw bytes."""
     pieces = re.split(r"\{(\w+)\}", path)

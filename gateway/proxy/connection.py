@@ -17,7 +17,8 @@ import httptools
 from gateway.identity.keys import MAX_CREDENTIAL
 from gateway.policy.decision import Deny, Reason
 from gateway.proxy import handshake
-from gateway.proxy.exchange import EVERY_PLACE, Exchange, Stage
+from gateway.proxy.asking import EVERY_PLACE, Stage
+from gateway.proxy.exchange import Exchange
 from gateway.proxy.head import Head, Refused, malformed, read_head
 from gateway.proxy.known_head import KnownHead, known
 from gateway.proxy.upstream import reset

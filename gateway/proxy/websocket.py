@@ -29,9 +29,10 @@ from gateway.dialects.selectors import MAX_NAMES, Reading
 from gateway.policy.decision import Deny, Reason
 from gateway.policy.snapshot import Asked
 from gateway.proxy import handshake, socket_frames
+from gateway.proxy.asking import Stage
 from gateway.proxy.body import BodyTooLargeError
 from gateway.proxy.client_messages import FRAMES_A_TURN, ClientMessages
-from gateway.proxy.exchange import Exchange, Stage
+from gateway.proxy.exchange import Exchange
 from gateway.proxy.head import Head, Refused, malformed
 from gateway.proxy.inbox import Inbox, Said
 from gateway.proxy.socket_frames import Piece, Side
