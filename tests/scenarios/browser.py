@@ -102,10 +102,20 @@ class Desk:
         assert wrong == []
 
 
-def keep(page: Page, name: str) -> None:
-    """A screenshot, where they are asked for."""
-    if IMAGES:
-        page.screenshot(path=f"{IMAGES}/console-{name}.png")
+def keep(page: Page, name: str, part: str | None = None) -> None:
+    """A screenshot, where they are asked for; of a part of the page, if one is named."""
+    if not IMAGES:
+        return
+    path = f"{IMAGES}/console-{name}.png"
+    if part is None:
+        page.screenshot(path=path, animations="disabled")
+        return
+    size = page.viewport_size
+    assert size is not None
+    page.set_viewport_size({**size, "height": 2000})
+    page.evaluate("scrollTo(0, 0)")
+    page.locator(part).screenshot(path=path, animations="disabled")
+    page.set_viewport_size(size)
 
 
 def findings(page: Page) -> list[str]:

@@ -103,7 +103,7 @@ def test_an_order_arrives_while_a_stream_runs(desk):
     expect(dialog(page).locator(".verdict")).to_have_text(ENFORCED)
     close(page)
     expect(row(page, FABLE)).to_contain_text("Available")
-    expect(page.get_by_text("Nothing is held")).to_be_visible()
+    expect(page.get_by_role("heading", name="Nothing is held")).to_be_visible()
 
 
 def test_what_an_order_closed_two_people_open(desk):
@@ -114,6 +114,7 @@ def test_what_an_order_closed_two_people_open(desk):
     expect(dialog(operator)).to_contain_text("Nothing has changed yet")
     close(operator)
     expect(row(operator, FABLE)).to_contain_text("Offline")
+    expect(operator.get_by_role("article")).to_contain_text("it waits for a second person")
     desk.go(operator, "directives")
     expect(operator.get_by_text("Your own: another approver decides.")).to_be_visible()
     expect(button(operator, "Look and approve…")).to_have_count(0)
@@ -144,7 +145,7 @@ def test_a_directive_reads_as_a_sentence_and_says_whom_it_hits(desk):
     expect(page.get_by_role("region", name="Denied, for something is not known of them")).to_contain_text("2 callers")
     expect(page.get_by_role("region", name="Gain access")).to_contain_text("Nobody")
     expect(page.get_by_role("region", name="Who can still use it")).to_contain_text("4 of 8 registered callers")
-    keep(page, "directive")
+    keep(page, "directive", "form.panel")
     button(page, "Save").click()
     expect(dialog(page).locator(".verdict")).to_have_text(ENFORCED)
     close(page)

@@ -8,11 +8,12 @@ const SILENT_MS = 4500; // the gateway speaks every second
 const PAINT_MS = 250; // however much comes in, no more than four times a second is drawn
 const KEPT_MS = 600000;
 const BACK_OFF = [300, 1000, 2000, 4000];
+const HIDDEN_MS = 20000; // a browser keeps six connections to a gateway: pages that nobody sees let theirs go
 
 export const state = { head: {}, plots: [], ...Object.fromEntries(PARTS.map((name) => [name, new Map()])) };
 const watchers = new Set();
 let touched = new Map();
-let source, heard = 0, lostAt = 0, skew = 0, attempt = 0, version = 0, ready = false, refused = false, painting = false, retry;
+let source, heard = 0, lostAt = 0, skew = 0, attempt = 0, version = 0, ready = false, refused = false, painting = false, paused = false, retry, hiding;
 
 export const now = () => Date.now() + skew;
 export const isLive = () => ready && !lostAt;
@@ -100,6 +101,7 @@ async function again() {
 
 let ticked = Date.now();
 function tick() {
+  if (paused) return;
   const slept = Date.now() - ticked > 10000;
   ticked = Date.now();
   if (heard && !retry && (slept || Date.now() - heard > SILENT_MS)) {
@@ -108,6 +110,23 @@ function tick() {
     connect();
     heard = heard && Date.now() - SILENT_MS + 3000; // a moment for the answer, then again
   }
+  paintTop();
+}
+
+function pause() {
+  paused = true;
+  clearTimeout(retry);
+  retry = undefined;
+  source?.close();
+}
+
+function resume() {
+  if (!paused) { tick(); return; }
+  paused = false;
+  ticked = Date.now();
+  lostAt ||= heard;
+  attempt = 0;
+  connect();
   paintTop();
 }
 
@@ -199,5 +218,9 @@ export function begin() {
   connect();
   setInterval(tick, 1000);
   addEventListener("online", () => { attempt = 0; connect(); });
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) tick(); });
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(hiding);
+    if (document.hidden) hiding = setTimeout(pause, HIDDEN_MS);
+    else resume();
+  });
 }

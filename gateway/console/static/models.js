@@ -2,7 +2,7 @@
 
 import { may, part, get } from "./api.js";
 import { open } from "./dialog.js";
-import { count, facts, field, h, listed, moment, put, say, when } from "./dom.js";
+import { announce, count, facts, field, h, listed, moment, put, say, when } from "./dom.js";
 import { canUndo, release, takeOffline, undoButton, wire } from "./holding.js";
 import { begin, offline, since, state, watch } from "./live.js";
 import { STATES, callers, directive, order } from "./words.js";
@@ -27,13 +27,19 @@ put(document.getElementById("view"), holds, catalog);
 // ------------------------------------------------------------------ holds
 
 const cards = new Map();
+let told;
+
+// The change that would release a hold, if one waits for a second person.
+function waiting(hold) {
+  return [...state.changes.values()].find((change) => change.edits.some((edit) => edit.kind === "holds" && edit.op === "delete" && edit.id === hold.id));
+}
 
 function paintHolds() {
   const sorted = [...state.holds.values()].sort((a, b) => b.at.localeCompare(a.at));
   for (const id of cards.keys()) if (!state.holds.has(id)) cards.delete(id);
   const shown = sorted.map((hold) => {
     const known = cards.get(hold.id);
-    const key = JSON.stringify([hold, canUndo(hold), order(state.orders, hold.order)]);
+    const key = JSON.stringify([hold, canUndo(hold), order(state.orders, hold.order), waiting(hold)?.change]);
     if (known?.key === key) return known.element;
     const element = card(hold);
     cards.set(hold.id, { key, element });
@@ -42,6 +48,8 @@ function paintHolds() {
   const title = sorted.length
     ? h("h2", { id: "holds-title" }, `${count(offline().size, "model")} of ${state.models.size} offline`)
     : h("h2", { id: "holds-title" }, "Nothing is held");
+  if (told !== undefined && told !== title.textContent) announce(title.textContent);
+  told = title.textContent;
   const wanted = [title, ...(shown.length ? shown : [h("p", { class: "quiet" }, "Every model is available to whoever no directive denies.")])];
   if (holds.children.length !== wanted.length || holds.firstChild.textContent !== title.textContent || shown.some((each, i) => holds.children[i + 1] !== each)) {
     const focused = document.activeElement;
@@ -57,6 +65,7 @@ function card(hold) {
       h("div", { class: "actions" }, canUndo(hold) ? undoButton(() => state.holds.get(hold.id) ?? hold) : "",
         may("operate") && !hold.scope ? h("button", { type: "button", class: "small", onclick: () => release(state.holds.get(hold.id) ?? hold) }, "Release…") : "")),
     hold.scope ? h("p", { class: "warn" }, "On this machine only, until Redis is back.") : "",
+    waiting(hold) ? h("p", { class: "warn" }, `${waiting(hold).by} asked for its release: `, h("a", { href: "/console/directives" }, "it waits for a second person"), ".") : "",
     facts(["Held by", hold.by], ["Since", h("span", {}, when(hold.at), h("span", { class: "quiet", "data-since": hold.at }, ` (${since(hold.at)})`))],
       ["Order", hold.order && h("a", { href: `/console/orders?order=${part(hold.order)}` }, order(state.orders, hold.order))],
       ["Public message", hold.public_message && h("span", {}, `“${hold.public_message}”`)], ["Note", hold.note],
@@ -169,7 +178,7 @@ function directivesOn(id) {
 // ------------------------------------------------------------------ begin
 
 watch((parts) => {
-  if (parts.has("holds") || parts.has("orders") || parts.has("models")) paintHolds();
+  if (["holds", "orders", "models", "changes"].some((name) => parts.has(name))) paintHolds();
   paintCatalog(parts);
   for (const each of holds.querySelectorAll("[data-since]")) say(each, ` (${since(each.dataset.since)})`);
 });
