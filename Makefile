@@ -3,13 +3,14 @@
 # make soak   everything at once for ten minutes; then nothing may be left (SOAK_SECONDS=60 for less)
 # make check  lint, format, types
 # make compiled   the data plane as native code, for speed; everything works without it (test-compiled: whole-system tests)
+# make fuzz   the readers, by coverage, beside other readers (FUZZ_SECONDS=20 for less; tests/fuzz/README.md)
 # make bench  our data plane beside other proxies; BENCH=quick make bench: a short one
 PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c '' 2>/dev/null && echo python3.12 || echo python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test soak check compiled test-compiled bench lock clean
+.PHONY: run test soak check compiled test-compiled bench fuzz clients agents lock clean
 
 run: $(STAMP)
 	@$(BIN)/portcullis demo
@@ -55,6 +56,31 @@ build/bench/tools: requirements-bench.lock
 	-$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target $@ -r $< \
 	  && touch $@
 
+# Clients that tests talk through and that are too large for the environment: 250 MB.
+clients: build/clients/.made
+build/clients/.made: $(STAMP) requirements-clients.lock
+	rm -rf build/clients
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target build/clients \
+	  -r requirements-clients.lock
+	@touch $@
+
+# A coding agent that a test talks through: 240 MB, by npm.
+agents: build/agents/.made
+build/agents/.made:
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/agents @anthropic-ai/claude-code@2.1.197
+	@touch $@
+
+# Seconds of CPU for each target. What is found lies in build/fuzz/found, and ends it.
+FUZZ_SECONDS ?= 390
+fuzz: $(STAMP) build/fuzz/tools
+	for target in json form lines head frames; do \
+	  PYTHONPATH=build/fuzz/tools nice -n 19 $(BIN)/python tests/fuzz/fuzz_atheris.py $$target --seconds $(FUZZ_SECONDS) || exit 1; \
+	done
+
+build/fuzz/tools: requirements-fuzz.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target $@ -r $<
+	@touch $@
+
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
 	  || { echo "portcullis needs Python 3.11 or 3.12; name it: make run PYTHON=python3.12"; exit 1; }
@@ -66,11 +92,14 @@ $(STAMP): requirements.lock pyproject.toml
 # Pins with hashes for both Python versions, and no addresses.
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-	  --extra embedded --extra compile --extra dev requirements-build.in pyproject.toml -o requirements.lock --upgrade
+	  --extra embedded --extra otel --extra compile --extra dev requirements-build.in pyproject.toml -o requirements.lock --upgrade
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-	  --extra embedded requirements-build.in pyproject.toml -o requirements-image.lock --upgrade
+	  --extra embedded --extra otel requirements-build.in pyproject.toml -o requirements-image.lock --upgrade
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  --extra embedded --extra compile requirements-build.in pyproject.toml -o requirements-compile.lock --upgrade
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock) --constraint requirements.lock \
+	  requirements-clients.in -o requirements-clients.lock --upgrade
 
 clean:
 	rm -rf $(VENV) build dist

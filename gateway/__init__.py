@@ -34,7 +34,7 @@ The map; imports point inwards (``tests/test_architecture.py`` enforces it)::
     enforcement/    Redis, leases, receipts       control/        admin API
     observability/  metrics, logs                 console/        what operators see and use in a browser
     cli/            the command line              simulator/      a fake provider that speaks every dialect
-                                                  settings, tls, serve, supervisor, embedded, tasks, channel, errors
+    reference       pages of docs/ from tables    settings, tls, serve, supervisor, embedded, tasks, channel, errors
 """
 
 __version__ = "0.1.0"

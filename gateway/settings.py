@@ -461,6 +461,20 @@ class Log(Section):
     )
 
 
+class Tracing(Section):
+    """Spans to an OpenTelemetry collector, by OTLP over HTTP. Needs the extra ``otel``."""
+
+    endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s?#@]+$",
+        description="Where they are posted, as http://127.0.0.1:4318/v1/traces; its credentials come from "
+        "OTEL_EXPORTER_OTLP_HEADERS.",
+    )
+    sample: float = Field(
+        default=1.0, ge=0, le=1, description="Share of requests that get one, where their traceparent does not say."
+    )
+
+
 class Ledger(Section):
     """What was made through the gateway: responses, files, batches, assistants, and the models they are of."""
 
@@ -516,6 +530,7 @@ class Settings(BaseSettings):
     redis: Redis = Redis()
     signing: Signing = Signing()
     log: Log = Log()
+    tracing: Tracing = Tracing()
     ledger: Ledger = Ledger()
     drill: Drill = Drill()
     providers: dict[Name, Provider] = Field(default_factory=dict)

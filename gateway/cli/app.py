@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from gateway import __version__
-from gateway.cli import asking, changes, models, nouns, people, proof, restrict
+from gateway.cli import asking, catalog, changes, models, nouns, people, proof, restrict
 from gateway.cli.exits import MEANINGS
 from gateway.cli.session import Config
 
@@ -36,6 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 models.add_to(app)
+catalog.add_to(app)
 restrict.add_to(app)
 changes.add_to(app)
 nouns.add_to(app)

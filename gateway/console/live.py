@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-import structlog
 from aiohttp import web
 from redis.exceptions import RedisError
 
@@ -38,7 +37,6 @@ REDIS_SECONDS = 1.0
 MOST_PAGES = 200
 
 _NOT_NOW = (RedisError, OSError, TimeoutError, ValueError, NotInitialisedError, ForgedError)
-_log = structlog.get_logger("portcullis.console")
 
 
 class Live:

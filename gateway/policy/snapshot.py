@@ -66,6 +66,7 @@ class Snapshot:
         self.longest_stale = max(ages.default, ages.controlled, *self.max_stale.values(), 0.0)
         self._names = Resolution(document.models, self.offline)
         self.resolve, self.find, self.name_at = self._names.resolve, self._names.find, self._names.name_at
+        self.lookalikes = self._names.lookalikes
         self._in_force, self._shadows = compile_directives(document, self._cover, self._at)
         self._anonymous = self._in_force.anonymous and self._shadows.anonymous
         self._attested = {

@@ -13,9 +13,10 @@ from typing import IO, TYPE_CHECKING
 from gateway import tasks
 from gateway.dialects import DIALECTS
 from gateway.dialects.bodies import JSON, reader_for
+from gateway.dialects.query_keys import QueryKeyError
 from gateway.dialects.selectors import HeavyBodyError, MalformedBodyError, Reader, Reading
 from gateway.dialects.table import Kind, Operation
-from gateway.identity.credentials import CredentialError, gateway_credential
+from gateway.identity.credentials import CredentialError, KeyInTwoPlacesError, gateway_credential
 from gateway.identity.directory import BusyError, RacedError, Unknown
 from gateway.identity.jose import TokenError, looks_like_token
 from gateway.identity.keys import fingerprint
@@ -25,7 +26,7 @@ from gateway.policy.decision import Deny, Permit, Reason
 from gateway.policy.snapshot import Asked
 from gateway.proxy.body import Body, BodyTooLargeError, NoRoomError
 from gateway.proxy.head import Head, Refused, Way, malformed
-from gateway.proxy.keeper import Keeper
+from gateway.proxy.keeper import Keeper, of_request
 from gateway.proxy.ledger import LedgerBusyError
 from gateway.proxy.reading import AbandonedError, ReadingFailedError
 from gateway.proxy.upstream import Asker
@@ -184,13 +185,22 @@ class Asking(Asker):
         if match is None:
             raise self._not_listed()
         operation, path_model = match
-        if head.query and provider.dialect.key_in(head.query):
-            raise malformed("Send the key in a header, not in the query.")
+        query, key = self._split_query(provider) if head.query else (b"", b"")
         if head.query_model is not None and operation.query != "model":
             raise malformed("The query must not name a model.")
         if operation.talk is not None and not self.switches():
             raise malformed("This operation is a WebSocket: ask for it by GET with Upgrade: websocket.", 426)
-        return Way(provider, operation, path, path_model or head.query_model)
+        return Way(provider, operation, path, path_model or head.query_model, query, key)
+
+    def _split_query(self, provider: "Upstream") -> tuple[bytes, bytes]:
+        """What goes on of the query, and the caller's key if it was in it."""
+        try:
+            query, key = provider.dialect.query_keys.split(self.head.query)
+        except QueryKeyError as error:
+            raise malformed(str(error)) from None
+        if key and provider.forwards:
+            raise malformed("Send the provider's key in a header, not in the query.")
+        return query, key
 
     def _not_listed(self) -> Refused:
         """No such operation; where something is encoded that could be one, it is malformed."""
@@ -223,7 +233,11 @@ class Asking(Asker):
         places = provider.dialect.credentials if provider else EVERY_PLACE
         forwards = provider.forwards if provider else head.gateway_key is not None
         try:
-            way.credential = gateway_credential(head.gateway_key, self._carriers(), places, forwards=forwards)
+            way.credential = gateway_credential(
+                head.gateway_key, self._carriers(), places, forwards=forwards, in_query=way.key
+            )
+        except KeyInTwoPlacesError as error:
+            raise malformed(str(error)) from None
         except CredentialError as error:
             raise Refused(Deny(Reason.UNAUTHENTICATED, self.gate.revision, message=str(error))) from None
         way.mark, way.by_token = fingerprint(way.credential), looks_like_token(way.credential)
@@ -430,7 +444,7 @@ class Asking(Asker):
         assert self.head.way is not None
         assert self._reading is not None
         path, ids = self.head.way.path, self._reading.ids
-        self._keeper = Keeper(self.gate.ledger, self.provider.name, self.operation, path, ids, self.caller.id)
+        self._keeper = of_request(self.gate.ledger, self.provider.name, self.operation, path, ids, self.caller.id)
         return self._keeper
 
     def _ask_ledger(self, keeper: Keeper, ask: Callable[[], Awaitable[None]]) -> bool:

@@ -93,7 +93,8 @@ class Gate:
         self.connections: set[ClientConnection] = set()
         self.buffered = Buffered(self.limits, settings.proxy.spool_dir)
         self.reading = ReadingProcess()
-        self.recorder = Recorder(log, lambda: self.snapshot, log_permits=settings.log.requests)
+        log_permits = settings.log.requests or settings.tracing.endpoint is not None
+        self.recorder = Recorder(log, lambda: self.snapshot, log_permits=log_permits)
         self.counters = self.recorder.counters
         self.ledger = Ledger(made, self.counters)
         self.draining = False

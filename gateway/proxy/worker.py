@@ -20,9 +20,11 @@ import signal
 import socket
 import ssl
 import sys
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 import uvloop
@@ -44,7 +46,7 @@ from gateway.identity.pseudonyms import Pseudonyms
 from gateway.identity.records import CallerRecord
 from gateway.observability import logs, process
 from gateway.observability.census import rows
-from gateway.observability.metrics import Sample
+from gateway.observability.metrics import ERROR_REASONS, METRICS, Counters, Sample
 from gateway.observability.request_log import RequestLog
 from gateway.observability.traffic import bucket, flush
 from gateway.policy.decision import Reason
@@ -54,6 +56,9 @@ from gateway.proxy.gate import LINGER_SECONDS, Gate
 from gateway.proxy.tls import TlsTransport
 from gateway.settings import Settings, load
 from gateway.tls import Watched, keep_current, watched_server
+
+if TYPE_CHECKING:
+    from gateway.observability.tracing import Spans
 
 _CUT = "portcullis_streams_cut_total"
 TRAFFIC_SECONDS = 5.0
@@ -109,9 +114,11 @@ class Worker:
             self._voucher,
         )
         self._request_log = RequestLog(_log_fd(settings))
+        self._spans = None if settings.tracing.endpoint is None else _traced(settings, self._request_log, self._name)
         directory, made = Directory(self._load_caller), self._made_store()
-        self._gate = Gate(settings, self._agent.replica, directory, self._request_log, made)
+        self._gate = Gate(settings, self._agent.replica, directory, self._spans or self._request_log, made)
         self._gate.swept = self._agent.swept
+        _begin_counting(self._gate.counters, settings.providers)
         listener = settings.proxy.tls
         self._tls = None if listener is None else watched_server(listener, "proxy.tls", self._gate.counters)
 
@@ -252,6 +259,8 @@ class Worker:
         await self._gate.tokens.close()
         await self._gate.reading.close()
         await self._agent.leave()
+        if self._spans is not None:
+            await asyncio.to_thread(self._spans.close)
         self._request_log.close()
 
     async def _until_served(self, moment: float) -> None:
@@ -271,6 +280,8 @@ class Worker:
                 return self._gate.recorder.refusal(message["request_id"])
             case "in_flight":
                 return rows(in_flight(self._gate.in_flight))
+            case "refused":
+                return self._gate.recorder.refused.rows()
             case "hold":
                 return self._hold(read_holds(message["holds"]))
             case _:
@@ -302,7 +313,9 @@ class Worker:
     def _samples(self) -> list[Sample]:
         dropped: Sample = ("portcullis_log_lines_dropped_total", (), self._request_log.dropped)
         running: Sample = ("portcullis_worker_tasks", (self._name,), tasks.running())
-        own = [dropped, running, *process.samples(self._name)]
+        hit = self._gate.recorder.hit.samples(self._name, time.monotonic())
+        lost: Sample = ("portcullis_spans_dropped_total", (), 0 if self._spans is None else self._spans.dropped)
+        own = [dropped, lost, running, *process.samples(self._name), *_limits(self._settings), *hit]
         return [*own, *self._agent.samples(), *self._gate.samples(self._name)]
 
     async def _keep_flushing(self) -> None:
@@ -319,6 +332,36 @@ class Worker:
         except (RedisError, OSError, TimeoutError):
             for (caller, model), count in counts.items():
                 self._gate.recorder.traffic.add(caller, model, count)
+
+
+def _traced(settings: Settings, log: RequestLog, replica: str) -> "Spans":
+    """The request log, and spans beside it: loaded only where they are asked for."""
+    from gateway.proxy.traced import traced  # noqa: PLC0415 - the extra otel may not be there
+
+    return traced(settings, log, replica)
+
+
+def _begin_counting(counters: Counters, providers: Iterable[str]) -> None:
+    """What alerts look at begins at zero: Prometheus sees no increase in what was not there before."""
+    for definition in METRICS:
+        if definition.kind == "counter" and not definition.labels:
+            counters.born(definition.name)
+    for reason in ERROR_REASONS:
+        for provider in ("", *providers):
+            counters.born("portcullis_requests_total", (provider, "", "deny", reason))
+
+
+def _limits(settings: Settings) -> list[Sample]:
+    """What a worker's gauges come up to when it is full."""
+    limits = settings.proxy.limits
+    return [
+        ("portcullis_client_connections_limit", (), limits.connections),
+        ("portcullis_buffered_bytes_limit", (), limits.buffered_bytes),
+        *(
+            ("portcullis_upstream_connections_limit", (name,), limits.upstream_connections)
+            for name in settings.providers
+        ),
+    ]
 
 
 def _log_fd(settings: Settings) -> int:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -14,10 +15,11 @@ from gateway.observability.metrics import BY_NAME
 from gateway.settings import SettingsError, load
 
 ROOT = Path(__file__).resolve().parents[2]
-DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/availability.json").read_text())
+DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in (ROOT / "deploy/grafana/dashboards").glob("*.json")}
 QUERIES = [
-    pytest.param(target, id=f"{panel['title']} {target['refId']}")
-    for panel in DASHBOARD["panels"]
+    pytest.param(target, id=f"{name}: {panel['title']} {target['refId']}")
+    for name, dashboard in sorted(DASHBOARDS.items())
+    for panel in dashboard["panels"]
     for target in panel["targets"]
 ]
 SUFFIXES = ("_bucket", "_sum", "_count")
@@ -123,7 +125,7 @@ def ranges_filled(expr):
 def test_query_names_metrics_and_labels_that_the_gateway_exposes(target):
     expr = target["expr"]
     names = re.findall(r"\b[a-z]+_[a-z_]*(?:_total|_seconds|_bucket|_sum|_count|_requests|_revision|_offline)\b", expr)
-    names = set(names) | set(re.findall(r"\bportcullis_\w+", expr))
+    names = set(names) | set(re.findall(r"\b(?:portcullis|process)_\w+", expr))
     assert names
     labels = {"job", "instance"}
     for name in names:
@@ -160,20 +162,42 @@ def test_dashboard_shows_what_an_operator_asks_for():
     }
 
 
-def test_dashboard_needs_no_plugin_and_the_datasource_that_is_provisioned():
+def test_every_metric_is_shown_somewhere():
+    """But what only tells how long a process has run."""
+    shown = {
+        name for target in QUERIES for name in re.findall(r"\b(?:portcullis|process)_\w+", target.values[0]["expr"])
+    }
+    shown = {next((name.removesuffix(s) for s in SUFFIXES if name.endswith(s)), name) for name in shown}
+    assert BY_NAME.keys() - shown == {"process_start_time_seconds", "portcullis_drill_interval_seconds"}
+
+
+@pytest.mark.parametrize("name", ["availability", "gate", "enforcement"])
+def test_dashboard_is_made_by_its_script(name):
+    assert DASHBOARDS.keys() == {"availability", "gate", "enforcement"}
+    script = runpy.run_path(str(ROOT / "deploy/grafana/build.py"))
+    file = ROOT / f"deploy/grafana/dashboards/{name}.json"
+    assert file.read_text() == script["dashboard"](name), "run: python deploy/grafana/build.py"
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_dashboard_needs_no_plugin_and_the_datasource_that_is_provisioned(name):
+    dashboard = DASHBOARDS[name]
     (source,) = read_yaml(ROOT / "deploy/grafana/provisioning/datasources/prometheus.yml")["datasources"]
-    assert DASHBOARD["uid"] == "portcullis-availability"
-    assert {panel["type"] for panel in DASHBOARD["panels"]} <= CORE_PANELS
-    used = [panel["datasource"] for panel in DASHBOARD["panels"]] + [t.values[0]["datasource"] for t in QUERIES]
+    assert dashboard["uid"] == f"portcullis-{name}"
+    assert {panel["type"] for panel in dashboard["panels"]} <= CORE_PANELS
+    targets = [target for panel in dashboard["panels"] for target in panel["targets"]]
+    used = [part["datasource"] for part in (*dashboard["panels"], *targets)]
     assert all(each == {"type": source["type"], "uid": source["uid"]} for each in used)
 
 
-def test_panels_have_their_own_ids_and_do_not_overlap():
-    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_panels_have_their_own_ids_and_do_not_overlap(name):
+    panels = DASHBOARDS[name]["panels"]
+    ids = [panel["id"] for panel in panels]
     assert len(ids) == len(set(ids))
     cells = [
         (x, y)
-        for g in (panel["gridPos"] for panel in DASHBOARD["panels"])
+        for g in (panel["gridPos"] for panel in panels)
         for x in range(g["x"], g["x"] + g["w"])
         for y in range(g["y"], g["y"] + g["h"])
     ]
