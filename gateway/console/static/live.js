@@ -178,7 +178,7 @@ function banners() {
       "Replicas refuse when their leases end. Restore it: portcullis policy restore."]);
   }
   const missing = (head.workers?.down ?? 0) + (head.workers?.silent ?? 0);
-  if (missing) found.push(["warn", `${count(missing, "worker")} of this machine ${missing === 1 ? "does" : "do"} not serve.`, "See Traffic."]);
+  if (missing && !lostAt) found.push(["warn", `${count(missing, "worker")} of this machine ${missing === 1 ? "does" : "do"} not serve.`, "See Traffic."]);
   return found;
 }
 
