@@ -4,13 +4,17 @@
 # make check  lint, format, types
 # make compiled   the data plane as native code, for speed; everything works without it (test-compiled: whole-system tests)
 # make fuzz   the readers, by coverage, beside other readers (FUZZ_SECONDS=20 for less; tests/fuzz/README.md)
-# make bench  our data plane beside other proxies; BENCH=quick make bench: a short one
+# make audit  known vulnerabilities of what is pinned (asks a public service), and an SBOM: build/sbom/portcullis.cdx.json
+# make bench  our data plane beside other proxies; BENCH=quick make bench: a short one; bench-python-gateways: LiteLLM, Portkey
+# make bench-guard   whether we are as fast as we were, beside Envoy and HAProxy (BENCH=--record: from now on)
+# make bench-kill    a kill beside other proxies' reloads, and under full load; make bench-memory: memory per client
 PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c '' 2>/dev/null && echo python3.12 || echo python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test soak check compiled test-compiled bench fuzz clients agents lock clean
+.PHONY: run test soak check compiled test-compiled bench bench-guard bench-kill bench-memory bench-python-gateways fuzz \
+  clients agents audit lock clean
 
 run: $(STAMP)
 	@$(BIN)/portcullis demo
@@ -41,7 +45,7 @@ build/compiled/.made: $(STAMP) pyproject.toml $(shell find gateway -type f -not 
 	@touch $@
 
 COMPILED_TESTS ?= tests/scenarios/test_scenario_kill.py tests/scenarios/test_scenario_backpressure.py \
-  tests/scenarios/test_scenario_bad_input.py tests/scenarios/test_scenario_sdks.py
+  tests/scenarios/test_scenario_bad_input.py tests/scenarios/test_scenario_sdks.py tests/policy/test_policy_snapshot.py
 test-compiled: export PYTHONPATH = $(CURDIR)/build/compiled
 test-compiled: export PYTHONSAFEPATH = 1
 test-compiled: compiled
@@ -52,9 +56,46 @@ test-compiled: compiled
 bench: $(STAMP) build/bench/tools compiled
 	$(BIN)/python tests/benchmarks/bench_proxies.py $(BENCH)
 
+bench-guard: $(STAMP) build/bench/tools compiled
+	$(BIN)/python tests/benchmarks/bench_guard.py $(BENCH)
+
+bench-kill: $(STAMP) build/bench/tools compiled
+	$(BIN)/python tests/benchmarks/bench_kill_race.py $(BENCH)
+	$(BIN)/python tests/benchmarks/bench_kill_under_load.py
+
+bench-memory: $(STAMP) build/bench/tools compiled
+	$(BIN)/python tests/benchmarks/bench_memory.py $(BENCH)
+
 build/bench/tools: requirements-bench.lock
 	-$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target $@ -r $< \
 	  && touch $@
+
+# Half a gigabyte. `make bench` measures them where they are.
+bench-python-gateways: build/bench/litellm/.made build/bench/portkey/.made
+build/bench/litellm/.made: requirements-gateways.lock
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	@touch $@
+build/bench/portkey/.made: tests/benchmarks/portkey/package-lock.json
+	mkdir -p $(@D)
+	cp tests/benchmarks/portkey/package.json $< $(@D)
+	npm ci --silent --no-audit --no-fund --ignore-scripts --prefix $(@D)
+	@touch $@
+
+# Helm as a library and the schemas of Kubernetes, for tests/deploy.
+build/deploy/tools: requirements-deploy.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target $@ -r $<
+	@touch $@
+
+# What is in the image, as CycloneDX; known vulnerabilities of what is pinned, by a public service. What it does not know
+# has not been audited: that fails, too.
+AUDITED := requirements-image.lock requirements.lock
+audit: $(STAMP)
+	$(BIN)/python -m venv build/audit
+	build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit cyclonedx-bom
+	@mkdir -p build/sbom
+	build/audit/bin/cyclonedx-py requirements requirements-image.lock --pyproject pyproject.toml -o build/sbom/portcullis.cdx.json
+	for lock in $(AUDITED); do build/audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
 
 # Clients that tests talk through and that are too large for the environment: 250 MB.
 clients: build/clients/.made

@@ -33,6 +33,7 @@ The map; imports point inwards (``tests/test_architecture.py`` enforces it)::
     policy/         the decision, pure            identity/       from a credential to a caller
     enforcement/    Redis, leases, receipts       control/        admin API
     observability/  metrics, logs                 console/        what operators see and use in a browser
+    doctor/         what could go wrong, looked for
     cli/            the command line              simulator/      a fake provider that speaks every dialect
     reference       pages of docs/ from tables    settings, tls, serve, supervisor, embedded, tasks, channel, errors
 """

@@ -40,7 +40,7 @@ from gateway.observability.traffic import BUCKET_SECONDS, bucket, recent
 from gateway.policy.document import State
 from gateway.policy.snapshot import Snapshot
 from gateway.settings import Settings, SettingsError
-from gateway.supervisor import PortTakenError, RestartError, Supervisor, accept, taken
+from gateway.supervisor import PortTakenError, RestartError, Supervisor, accept, secret_files, taken
 from gateway.tls import (
     Watched,
     client_context,
@@ -144,6 +144,8 @@ class ControlProcess:
         self._served = True
         await self._until_ready(admin)
         self._background.append(tasks.spawn(self._drills.run(), "drills"))
+        following_secrets = secret_files.follow(lambda: self._settings, self._restart_unasked)
+        self._background.append(tasks.spawn(following_secrets, "secret-files"))
         if started is not None and not self._stop.is_set():
             started(Running(self._supervisor.listen, admin, self._supervisor, self.store, self._stop))
 

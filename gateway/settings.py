@@ -396,9 +396,12 @@ def _secret(name: str, plain: SecretStr | None, variable: str | None, file: Path
         return value
     if file is not None:
         try:
-            return file.read_text().strip()
+            value = file.read_text().strip()
         except OSError as error:
             raise SettingsError(f"{name}_file {file}: {error.strerror}") from None
+        if not value:
+            raise SettingsError(f"{name}_file {file}: it is empty")
+        return value
     return None
 
 
@@ -475,6 +478,14 @@ class Tracing(Section):
     )
 
 
+class Authz(Section):
+    """The decision as a service, for a proxy that carries the traffic itself (Envoy, nginx)."""
+
+    enabled: bool = Field(
+        default=False, description="Whether questions are answered at /authz/ of proxy.listen; see docs/ext_authz.md."
+    )
+
+
 class Ledger(Section):
     """What was made through the gateway: responses, files, batches, assistants, and the models they are of."""
 
@@ -524,6 +535,9 @@ class Settings(BaseSettings):
 
     gateway: Name = Field(default="portcullis", description="This gateway's name, in receipts and in the policy.")
     state_dir: Path = Field(default=Path(".portcullis"), description="Signing key, embedded Redis, remembered policy.")
+    pseudonym_key_file: Path | None = Field(
+        default=None, description="32 random bytes, the same on every machine; default: pseudonym.key in state_dir."
+    )
     proxy: Proxy = Proxy()
     admin: Admin = Admin()
     console: Console = Console()
@@ -532,6 +546,7 @@ class Settings(BaseSettings):
     log: Log = Log()
     tracing: Tracing = Tracing()
     ledger: Ledger = Ledger()
+    authz: Authz = Authz()
     drill: Drill = Drill()
     providers: dict[Name, Provider] = Field(default_factory=dict)
     issuers: dict[Name, Issuer] = Field(default_factory=dict)
@@ -541,6 +556,12 @@ class Settings(BaseSettings):
         hosts = [provider.host for provider in self.providers.values() if provider.host]
         if len(hosts) != len(set(hosts)):
             raise ValueError("providers: two of them have the same host")
+        return self
+
+    @model_validator(mode="after")
+    def _questions_have_a_path(self) -> Self:
+        if self.authz.enabled and "authz" in self.providers:
+            raise ValueError("providers: none can be called authz where authz.enabled answers at /authz/")
         return self
 
     @model_validator(mode="after")
@@ -557,7 +578,7 @@ class Settings(BaseSettings):
     @property
     def pseudonym_key(self) -> Path:
         """The file of the key that pseudonyms are made with; the same on every machine, or they differ."""
-        return self.state_dir / "pseudonym.key"
+        return self.pseudonym_key_file or self.state_dir / "pseudonym.key"
 
     @property
     def public_keys(self) -> tuple[Path, ...]:

@@ -111,6 +111,7 @@ class Gate:
         }
         self.log_addresses = settings.log.client_address
         self._trusted = settings.proxy.trusted_proxies
+        self.answers_authz = settings.authz.enabled
         self._loop = asyncio.get_running_loop()
         self.now: Callable[[], float] = self._loop.time
         """The loop's clock: timeouts and durations."""
