@@ -9,6 +9,8 @@ from gateway.control.local_holds import LocalHolds
 from gateway.control.remembered import Operators
 from gateway.enforcement.receipts import Receipts
 from gateway.enforcement.store import Store
+from gateway.observability.census import InFlight
+from gateway.observability.metrics import Sample
 from gateway.observability.refused import Row
 from gateway.settings import Settings
 
@@ -23,7 +25,7 @@ class Context:
     ``workers``: how many are in which state. ``restart`` replaces them one after the other, gives how many, and
     raises ``Conflict`` where that can't be. ``local`` and ``operators``: what stands on this machine, and who may
     close something here, while Redis cannot be reached; ``None`` where nobody keeps that. ``drills`` runs the
-    canary's.
+    canary's. ``samples``: what workers have counted by now; ``in_flight``: what is under way on this machine, by model.
     """
 
     settings: Settings
@@ -39,3 +41,5 @@ class Context:
     local: LocalHolds | None = None
     operators: Operators | None = None
     drills: Drills | None = None
+    samples: Callable[[], Awaitable[list[list[Sample]]]] | None = None
+    in_flight: Callable[[], Awaitable[dict[str, InFlight]]] | None = None

@@ -16,7 +16,6 @@ from gateway.enforcement.entry import GENESIS, Entry, Position, read_entry, read
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.records import Records
 from gateway.enforcement.signing import ForgedError, Signer
-from gateway.identity.keys import fingerprint
 from gateway.identity.records import CallerRecord, OperatorRecord
 from gateway.identity.records import dump as dump_record
 from gateway.policy.document import Document, digest, dump
@@ -408,10 +407,6 @@ class Store:
     def drop_operator(self, record: OperatorRecord) -> Edit:
         """Remove an operator and its token."""
         return Edit({self._record("operator", record.id): b"", self._record("token", record.token_sha256): b""})
-
-    async def operator_by_token(self, token: str) -> OperatorRecord | None:
-        """The operator that a bearer token is of."""
-        return await self.records.operator_by_token(fingerprint(token))
 
     def _record(self, kind: str, name: str) -> str:
         return self.keys.record(kind, name)

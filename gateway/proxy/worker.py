@@ -45,10 +45,12 @@ from gateway.identity.directory import Directory
 from gateway.identity.pseudonyms import Pseudonyms
 from gateway.identity.records import CallerRecord
 from gateway.observability import logs, process
+from gateway.observability.census import rows
 from gateway.observability.metrics import ERROR_REASONS, METRICS, Counters, Sample
 from gateway.observability.request_log import RequestLog
 from gateway.observability.traffic import bucket, flush
 from gateway.policy.decision import Reason
+from gateway.proxy.census import in_flight
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.gate import LINGER_SECONDS, Gate
 from gateway.proxy.tls import TlsTransport
@@ -276,6 +278,8 @@ class Worker:
                 return self._samples()
             case "refusal":
                 return self._gate.recorder.refusal(message["request_id"])
+            case "in_flight":
+                return rows(in_flight(self._gate.in_flight))
             case "refused":
                 return self._gate.recorder.refused.rows()
             case "hold":
