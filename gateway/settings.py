@@ -96,6 +96,8 @@ class Limits(Section):
     websocket_held_bytes: Count = Field(
         default=MIB, description="Messages of a client that wait until one of them says which model is meant."
     )
+    watchers: Count = Field(default=1_000, description="Open streams of /availability/events per worker.")
+    watchers_per_caller: Count = Field(default=10, description="The same, of one caller.")
     write_buffer: Count = Field(default=32 * KIB, description="Unsent bytes per connection before its source waits.")
 
     @model_validator(mode="after")
@@ -122,6 +124,7 @@ class Timeouts(Section):
         description="Silence of either end of a WebSocket until it is pinged; after as much again it is cut.",
     )
     websocket_idle: Positive = Field(default=900.0, description="A WebSocket on which neither end sends a message.")
+    watcher_heartbeat: Positive = Field(default=15.0, description="Between signs of life on /availability/events.")
     upstream_keep_alive: Positive = Field(default=30.0, description="An idle connection to a provider.")
     shutdown: Positive = Field(default=30.0, description="From SIGTERM until exchanges in flight are cut.")
     drain: Positive = Field(default=3600.0, description="The same for workers that a hot restart has replaced.")

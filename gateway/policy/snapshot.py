@@ -14,7 +14,7 @@ from gateway.policy.caller import Caller, Kind, Subject, subject
 from gateway.policy.cover import Cover, closed_by_holds
 from gateway.policy.decision import Decision, Deny, Permit, Reason, Scope
 from gateway.policy.directives import Rule, compile_directives
-from gateway.policy.document import Document, EndUsers, State, rfc3339
+from gateway.policy.document import Document, EndUsers, Hold, State, rfc3339
 from gateway.policy.names import opaque
 from gateway.policy.resolution import Resolution
 
@@ -99,6 +99,13 @@ class Snapshot:
         revision, so that none is taken over.
         """
         return Snapshot(self.document, revision, self._at, like=self)
+
+    def with_hold(self, hold_id: str, hold: Hold) -> "Snapshot":
+        """The same policy, compiled for the same time, with one hold more: to see what it would do."""
+        document = self.document.model_copy(update={"holds": {**self.document.holds, hold_id: hold}})
+        changed = Snapshot(document, self.revision, self._at, like=self)
+        changed.offline = closed_by_holds(document, self._cover)
+        return changed
 
     def _next_boundary(self) -> datetime | None:
         """When this is to be compiled anew: a window begins, an attestation expires. Both only deny more."""

@@ -23,12 +23,13 @@ from gateway.identity.keys import fingerprint
 from gateway.identity.on_behalf import EndUser
 from gateway.policy.caller import Caller
 from gateway.policy.decision import Deny, Permit, Reason
-from gateway.policy.snapshot import Asked
+from gateway.policy.snapshot import Asked, Snapshot
 from gateway.proxy.body import Body, BodyTooLargeError, NoRoomError
 from gateway.proxy.head import Head, Refused, Way, malformed
 from gateway.proxy.keeper import Keeper, of_request
 from gateway.proxy.ledger import LedgerBusyError
 from gateway.proxy.reading import AbandonedError, ReadingFailedError
+from gateway.proxy.rehearsing import as_of_now, models_meant
 from gateway.proxy.upstream import Asker
 from gateway.proxy.wire import CONTINUE
 
@@ -41,6 +42,9 @@ EVERY_PLACE = tuple({place: None for dialect in DIALECTS.values() for place in d
 """Where any dialect's SDK puts its key: the gateway's own operation takes it from any of them."""
 
 AVAILABILITY = Operation("availability", "GET", "/availability", invokes=False)
+EVENTS_PATH = "/availability/events"
+"""The same as a stream (``gateway.proxy.watching``)."""
+
 _NO_BODY = Reading((), stream=False)
 
 
@@ -60,8 +64,8 @@ class Asking(Asker):
     __slots__ = (
         "_asked", "_body", "_body_complete", "_credential", "_expects_continue", "_keeper", "_reader", "_reading",
         "_shows_nothing", "_uploads", "began_at", "by_token", "bytes_in", "caller", "client", "content_length",
-        "end_user", "gate", "head", "keep_alive", "known_until", "operation", "path_model", "provider", "request_id",
-        "stage", "stream",
+        "end_user", "gate", "head", "keep_alive", "known_until", "operation", "path_model", "provider", "rehearsal",
+        "request_id", "stage", "stream",
     )  # fmt: skip
 
     def __init__(self, gate: "Gate", client: "ClientConnection", head: Head, content_length: int | None) -> None:
@@ -80,6 +84,7 @@ class Asking(Asker):
         self.by_token = False
         self.end_user: EndUser | None = None
         self.known_until = inf
+        self.rehearsal: Snapshot | None = None
         self.began_at = monotonic()
         self.bytes_in = 0
         self.stream = False
@@ -151,7 +156,7 @@ class Asking(Asker):
                 if self.caller is None:
                     return
             self._find_end_user()
-            if self.operation is AVAILABILITY:
+            if self.provider is None:
                 self._answer_availability()
                 return
             self._find_models()
@@ -483,7 +488,27 @@ class Asking(Asker):
         if self.caller.expires is not None or self.end_user is not None:
             self._forget_expired()
         end_user = None if self.end_user is None else self.end_user.caller
-        return self.gate.decide(self.caller, self._asked, invokes=self._invokes(), on_behalf_of=end_user)
+        invokes = self._invokes()
+        decision = self.gate.decide(self.caller, self._asked, invokes=invokes, on_behalf_of=end_user)
+        if self.head.rehearse is not None and invokes and isinstance(decision, Permit):
+            return self._rehearse(self.head.rehearse, decision)
+        return decision
+
+    def _rehearse(self, value: bytes, permit: Permit) -> Permit | Deny:
+        """What the policy would say of it with a model offline: a refusal that is marked as such, or the permit."""
+        gate, current = self.gate, self.gate.snapshot
+        assert self.caller is not None
+        assert self._asked is not None
+        assert current is not None
+        try:
+            policy = gate.rehearsals.policy(current, models_meant(value, current, permit, self._asked))
+        except Refused as refused:
+            return refused.deny
+        decision = policy.decide(self.caller, self._asked, self.on_behalf_of)
+        if isinstance(decision, Permit):
+            return permit
+        self.rehearsal = policy
+        return as_of_now(decision)
 
     def _invokes(self) -> bool:
         """Whether a model could run, or something be shown that one has put out."""

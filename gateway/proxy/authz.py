@@ -16,11 +16,11 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from gateway.dialects.refusal import Refusal, refuse
+from gateway.dialects.refusal import Refusal
 from gateway.dialects.selectors import Reading
 from gateway.dialects.table import Kind, Operation
 from gateway.policy.decision import Deny, Permit, Reason
-from gateway.proxy.asking import AVAILABILITY, Stage
+from gateway.proxy.asking import Stage
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.head import Head, Refused, malformed, read_head
 from gateway.proxy.wire import own_response
@@ -101,7 +101,7 @@ class Question(Exchange):
         else:
             self._read_told()
         super()._find_operation()
-        if self.operation is AVAILABILITY or (self.operation is not None and self.operation.talk is not None):
+        if self.provider is None or (self.operation is not None and self.operation.talk is not None):
             message = "Only the gateway itself serves this: send it there, not through this proxy."
             raise Refused(Deny(Reason.OPERATION_NOT_LISTED, self.gate.revision, message=message))
 
@@ -161,7 +161,7 @@ class Question(Exchange):
         if self.stage is Stage.ENDED:
             return
         self.denied = deny
-        refusal = refuse(deny, *self.gate.refusal_context(self, deny))
+        refusal = self._refusal(deny)
         self.status = refusal.status
         self._answer(401 if refusal.status == 401 else 403, (*refusal.headers, *_told(refusal)), b"")
 

@@ -19,17 +19,19 @@ From ``register`` on the exchange can be *severed*: when a new revision denies i
 A WebSocket begins as a request does; how it goes on is ``gateway.proxy.websocket``.
 """
 
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from gateway import tasks
 from gateway.dialects.listing import UnreadableListError
-from gateway.dialects.refusal import refuse
+from gateway.dialects.refusal import Refusal, refuse
 from gateway.policy.decision import Deny, Permit, Reason
 from gateway.policy.snapshot import Asked
 from gateway.proxy.asking import Asking, Stage
 from gateway.proxy.head import Head, Refused
 from gateway.proxy.keeper import Keeper
+from gateway.proxy.rehearsing import HEADER, RESTRICTION
 from gateway.proxy.relay import ListTooLongError, Relay, named_model
 from gateway.proxy.response import ResponseHead
 from gateway.proxy.upstream import PIECE
@@ -360,10 +362,18 @@ class Exchange(Asking):
             return
         self.denied = deny
         self._abort_upstream()
-        refusal = refuse(deny, *self.gate.refusal_context(self, deny))
+        refusal = self._refusal(deny)
         self.status = refusal.status
         self.client.write(self.client.refusal(self, refusal.status, refusal.headers, refusal.body()))
         self._end()
+
+    def _refusal(self, deny: Deny) -> Refusal:
+        """What the client reads; where it has asked to rehearse that, it is told so."""
+        refusal = refuse(deny, *self.gate.refusal_context(self, deny))
+        if self.rehearsal is None:
+            return refusal
+        mark = (HEADER, ", ".join(self.rehearsal.document.holds[RESTRICTION].models))
+        return replace(refusal, headers=(*refusal.headers, mark))
 
     def sever(self, deny: Deny) -> None:
         """Cut an exchange in flight: upstream at once, the client as far as it can be told."""

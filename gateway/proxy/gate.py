@@ -39,7 +39,9 @@ from gateway.proxy.ledger import Ledger
 from gateway.proxy.provider import Upstream
 from gateway.proxy.reading import ReadingProcess
 from gateway.proxy.recorder import POLICY_REASONS, Lines, Recorder
+from gateway.proxy.rehearsing import Rehearsals
 from gateway.proxy.resolver import Resolver
+from gateway.proxy.watching import Watchers
 from gateway.proxy.wire import own_response
 from gateway.settings import Settings
 
@@ -98,6 +100,8 @@ class Gate:
         self.counters = self.recorder.counters
         self.ledger = Ledger(made, self.counters)
         self.draining = False
+        self.rehearsals = Rehearsals()
+        self.watchers = Watchers(self)
         self.swept: Any = lambda: None
         resolver = Resolver(self.timeouts.dns)
         self.providers = {
@@ -196,10 +200,18 @@ class Gate:
         Raises:
             Refused: the lease is over.
         """
+        return orjson.dumps(self.available(caller, on_behalf_of))
+
+    def available(self, caller: Caller, on_behalf_of: Caller | None = None) -> dict[str, Any]:
+        """What a caller may use.
+
+        Raises:
+            Refused: the lease is over.
+        """
         self.look()
         assert self.snapshot is not None
         models = availability(self.snapshot, caller, self.providers, on_behalf_of)
-        return orjson.dumps({"gateway": self.snapshot.document.gateway, "revision": self.revision, "models": models})
+        return {"gateway": self.snapshot.document.gateway, "revision": self.revision, "models": models}
 
     def may_look_up(self) -> bool:
         """Whether Redis may be asked who somebody is: one that this replica has no lease from may be another."""
@@ -250,10 +262,11 @@ class Gate:
     ) -> tuple[Document | None, Dialect | None, str, Sequence[str]]:
         """What a refusal needs beside the denial."""
         dialect = exchange.provider.dialect if exchange.provider else None
-        document = self.snapshot.document if self.snapshot else None
+        snapshot = exchange.rehearsal or self.snapshot
+        document = snapshot.document if snapshot else None
         alternatives: Sequence[str] = ()
-        if self.snapshot and exchange.caller and exchange.provider and deny.reason in POLICY_REASONS:
-            alternatives = self.snapshot.alternatives(
+        if snapshot and exchange.caller and exchange.provider and deny.reason in POLICY_REASONS:
+            alternatives = snapshot.alternatives(
                 exchange.caller, exchange.provider.name, deny.model, on_behalf_of=exchange.on_behalf_of
             )
         return document, dialect, exchange.request_id, alternatives
@@ -319,6 +332,7 @@ class Gate:
             if any(isinstance(exchange.decide_again(), Deny) for exchange in self._relayed(connection)):
                 connection.reset()
                 self.replica.streams_cut += 1
+        self.watchers.changed()
         if by_time:  # what time cuts is counted, and is on no revision's receipt
             self.replica.streams_cut = cut_before
 
@@ -389,6 +403,7 @@ class Gate:
             connection.timed_out()
         for provider in self.providers.values():
             provider.pool.sweep(now)
+        self.watchers.sweep(now)
         self._sweep_expired()
         for exchange in [exchange for exchange in self._finishing if (exchange.finish_by or now) <= now]:
             decision = exchange.decide_again()
@@ -397,8 +412,11 @@ class Gate:
     def _sweep_expired(self) -> None:
         """Judge again those about whom something has just ceased to be known. That is on no revision's receipt."""
         now, cut_before = time(), self.replica.streams_cut
-        for exchange in [exchange for exchange in self.in_flight if exchange.known_until <= now]:
+        expired = [exchange for exchange in self.in_flight if exchange.known_until <= now]
+        for exchange in expired:
             self._judge(exchange)
+        if expired:
+            self.watchers.changed()
         self.replica.streams_cut = cut_before
 
     def left(self, exchange: Exchange) -> None:
@@ -422,6 +440,7 @@ class Gate:
     def stop(self) -> None:
         """Close what is idle; what is in flight may end."""
         self.drain()
+        self.watchers.leave()
         for connection in list(self.connections):
             connection.stop()
 
@@ -442,7 +461,7 @@ class Gate:
 
     def record(self, exchange: Exchange) -> None:
         """Keep what is kept of an exchange that ended."""
-        if exchange.severed:
+        if exchange.severed and exchange.rehearsal is None:
             self.replica.streams_cut += 1
         self.recorder.record(exchange)
 
@@ -453,6 +472,7 @@ class Gate:
         gauges: list[Sample] = [
             ("portcullis_client_connections", (), len(self.connections)),
             ("portcullis_buffered_bytes", (), self.buffered.total),
+            ("portcullis_availability_watchers", (), len(self.watchers.open)),
             ("portcullis_spooled_bodies", (), self.buffered.spooled),
             ("portcullis_policy_revision", (replica,), self.revision),
             ("portcullis_lease_remaining_seconds", (replica,), max(remaining, -1e9)),

@@ -85,6 +85,7 @@ class Head:
     expects_continue: bool = False
     gateway_key: bytes | None = None
     on_behalf_of: bytes | None = None
+    rehearse: bytes | None = None
     nominated: frozenset[bytes] = frozenset()
     forwarded_for: bytes = b""
     traceparent: bytes | None = None
@@ -249,6 +250,12 @@ def _on_behalf_of(head: Head, value: bytes) -> None:
     head.on_behalf_of = value
 
 
+def _rehearse(head: Head, value: bytes) -> None:
+    if head.rehearse is not None:
+        raise malformed("Two Portcullis-Rehearse headers.")
+    head.rehearse = value
+
+
 def _forwarded_for(head: Head, value: bytes) -> None:
     head.forwarded_for = b"%b,%b" % (head.forwarded_for, value) if head.forwarded_for else value
 
@@ -276,5 +283,6 @@ _READERS: dict[bytes, Callable[[Head, bytes], None]] = {
     b"traceparent": _traceparent,
     b"portcullis-key": _gateway_key,
     b"portcullis-on-behalf-of": _on_behalf_of,
+    b"portcullis-rehearse": _rehearse,
     **dict.fromkeys(REFUSED, _refuse),
 }

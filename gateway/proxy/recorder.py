@@ -22,6 +22,7 @@ POLICY_REASONS = frozenset(
     (Reason.MODEL_OFFLINE, Reason.RESTRICTED, Reason.ATTRIBUTE_UNKNOWN, Reason.MODEL_UNRESOLVED, Reason.UNKNOWN_MODEL)
 )
 
+_REFUSED = ("deny", "rehearsed")
 _CODES = {status: f"{status // 100}xx" for status in range(100, 600)}
 
 
@@ -58,12 +59,15 @@ class Recorder:
         self._time(exchange, line)
         if exchange.denied is not None:
             self._keep_refusal(line)
-            self._blocked(model, reason, line["restriction"], line["caller"])
+            if exchange.rehearsal is not None:
+                self.counters.add("portcullis_rehearsed_total", (model, reason))
+            else:
+                self._blocked(model, reason, line["restriction"], line["caller"])
             if exchange.denied.reason is Reason.UNKNOWN_MODEL:
                 self.refused.add(line["provider"] or "", line["model"] or "", line["time"])
         elif exchange.permit is not None and exchange.permit.models:
             self._permitted(exchange, exchange.permit, model)
-        if exchange.severed:
+        if exchange.severed and exchange.rehearsal is None:
             self.counters.add("portcullis_streams_cut_total", (model, reason))
         self._write(line)
 
@@ -140,7 +144,7 @@ class Recorder:
         return None if found is None else dict(zip(*found, strict=True))
 
     def _write(self, line: dict[str, Any]) -> None:
-        if self.log is not None and (self._log_permits or line["decision"] == "deny"):
+        if self.log is not None and (self._log_permits or line["decision"] in _REFUSED):
             self.log.add(line)
 
 
@@ -155,7 +159,8 @@ def summary(exchange: "Exchange") -> dict[str, Any]:
     provider, operation = exchange.provider, exchange.operation
     decision, model, reason, restriction, order, would_deny = "none", None, None, None, None, None
     if denied is not None:
-        decision, model, reason = "deny", denied.model, denied.reason.value
+        decision = "deny" if exchange.rehearsal is None else "rehearsed"
+        model, reason = denied.model, denied.reason.value
         restriction, order = denied.restriction, denied.order
     elif permit is not None:
         decision, model, would_deny = "permit", permit.models[0] if permit.models else None, permit.would_deny

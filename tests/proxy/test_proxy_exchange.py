@@ -106,7 +106,7 @@ async def test_credentials_are_replaced_or_forwarded(client, provider, path, hea
 
 
 async def test_no_header_of_ours_goes_on(client, provider):
-    headers = ("Portcullis-Nationality: US", "Portcullis-Rehearse: x", "PORTCULLIS-X: y")
+    headers = ("Portcullis-Nationality: US", "Portcullis-Rehearse: gpt-5.4-mini", "PORTCULLIS-X: y")
     request, _ = await answered(client, provider, post(headers=headers))
     assert [name for name, _ in request.headers if name.startswith("portcullis")] == []
 
