@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from redis.exceptions import RedisError
 from gateway import tasks
 from gateway.control.app import Context, build
 from gateway.control.drills import Drills
+from gateway.control.evidence import Evidence
 from gateway.control.local_holds import LocalHolds
 from gateway.control.problems import Conflict
 from gateway.control.remembered import Operators
@@ -31,6 +33,7 @@ from gateway.enforcement.receipts import Receipts
 from gateway.enforcement.requirements import Finding, inspect
 from gateway.enforcement.signing import ForgedError
 from gateway.enforcement.store import NotInitialisedError, Store
+from gateway.identity.pseudonyms import DIGESTS, Pseudonyms
 from gateway.observability.metrics import Counters, Sample, expose
 from gateway.observability.traffic import BUCKET_SECONDS, bucket, recent
 from gateway.settings import Settings, SettingsError
@@ -78,7 +81,11 @@ class ControlProcess:
         self._feed = connect(settings, timeout=FEED_BLOCK_MS / 1000 + 2)
         signer = read_signer(settings)
         self.store = Store(
-            self._commands, Keys(settings.redis.prefix), signer, replicas_ack=settings.redis.replicas_ack
+            self._commands,
+            Keys(settings.redis.prefix),
+            signer,
+            replicas_ack=settings.redis.replicas_ack,
+            digest_key=partial(Pseudonyms(settings.pseudonym_key).key_for, DIGESTS),
         )
         self._receipts = Receipts(self.store, self._feed)
         try:
@@ -92,6 +99,10 @@ class ControlProcess:
         except UnreadableError as error:
             raise StartError(str(error)) from None
         self._operators = Operators(self.store, settings.state_dir)
+        try:
+            self._evidence = Evidence(settings, self.store, self._counters)
+        except (OSError, ForgedError) as error:
+            raise StartError(f"the mirror of the evidence, {settings.mirror}: {error}") from None
         self._drills = Drills(
             lambda: self._settings, self.store, self._receipts, self._counters, lambda: self._supervisor.listen
         )
@@ -124,6 +135,7 @@ class ControlProcess:
         self._receipts.start()
         self._background.append(tasks.spawn(self._audit.run(), "audit"))
         self._background.append(tasks.spawn(Scheduler(self.store, self._receipts).run(), "scheduler"))
+        self._background.append(tasks.spawn(self._evidence.run(), "evidence"))
         self._background.append(tasks.spawn(self._operators.run(), "operators"))
         self._background.append(tasks.spawn(self._follow_keys(), "keys"))
         self._background.append(tasks.spawn(self._local.run(), "local-holds"))
@@ -192,6 +204,7 @@ class ControlProcess:
             local=self._local,
             operators=self._operators,
             drills=self._drills,
+            evidence=self._evidence,
         )
         return web.AppRunner(build(context), access_log=None, shutdown_timeout=1.0)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.control.drills import Drills
+from gateway.control.evidence import Evidence
 from gateway.control.local_holds import LocalHolds
 from gateway.control.remembered import Operators
 from gateway.enforcement.receipts import Receipts
@@ -21,7 +22,7 @@ class Context:
     workers remember of a refused request. ``workers``: how many are in which state. ``restart`` replaces them one after
     the other, gives how many, and raises ``Conflict`` where that can't be. ``local`` and ``operators``: what stands on
     this machine, and who may close something here, while Redis cannot be reached; ``None`` where nobody keeps that.
-    ``drills`` runs the canary's.
+    ``drills`` runs the canary's. ``evidence`` keeps what is told.
     """
 
     settings: Settings
@@ -36,3 +37,4 @@ class Context:
     local: LocalHolds | None = None
     operators: Operators | None = None
     drills: Drills | None = None
+    evidence: Evidence | None = None

@@ -23,7 +23,7 @@ from gateway.control.proposals import Fate, Proposal
 from gateway.control.routing import Call, Empty, Parameter, Route, answer
 from gateway.enforcement.compiling import compiled
 from gateway.enforcement.store import Current
-from gateway.policy.document import Part, Text
+from gateway.policy.document import Part, Text, rfc3339
 
 
 class ChangesBody(Part):
@@ -147,7 +147,9 @@ async def approve(call: Call[Empty]) -> web.Response:
             edits=proposal.edits,
             models=composed.models,
             order=composed.order,
+            note=proposal.note,
             approved=True,
+            told=_agreed(proposal),
         )
         told = {"change": proposal.id, "proposed_by": proposal.by, "action": proposal.action}
         return replace(change, answer={**told, "subject": proposal.subject, **await _held(base, change)})
@@ -167,9 +169,17 @@ async def reject(call: Call[Empty]) -> web.Response:
             subject=f"changes/{proposal.id} of {proposal.by}: {proposal.action} {proposal.subject}",
             edit=proposals.kept(call.context.store, record),
             answer={"change": proposal.id, "proposed_by": proposal.by},
+            told={**_agreed(proposal), "orders": proposal.orders},
         )
 
     return await _deciding(call, compose)
+
+
+def _agreed(proposal: Proposal) -> dict[str, Any]:
+    """What the evidence says of a decision: on what, and by whom that was proposed."""
+    opens = [opening.model_dump(mode="json") for opening in proposal.opens]
+    proposed = {"id": proposal.id, "by": proposal.by, "at": rfc3339(proposal.at), "action": proposal.action}
+    return {"change": {**proposed, "subject": proposal.subject, "opens": opens}}
 
 
 async def _deciding(call: Call[Empty], compose: Any) -> web.Response:

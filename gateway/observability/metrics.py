@@ -91,6 +91,11 @@ METRICS: tuple[Definition, ...] = (
     Definition(_P + "drill_last_success_timestamp_seconds", "gauge", "When this process last saw one pass."),
     Definition(_P + "local_holds", "gauge", "Holds of this machine that not all its workers have by a revision yet."),
     Definition(
+        _P + "evidence_heads_total", "counter", "Signed heads of the evidence, by where they went.", ("place", "result")
+    ),
+    Definition(_P + "evidence_failures_total", "counter", "Times the evidence could not be written down.", ("cause",)),
+    Definition(_P + "decision_records_lost_total", "counter", "Decision records that nobody took.", ("sink",)),
+    Definition(
         _P + "enforcement_seconds", "histogram", "From a commit to its proof.", ("basis",), ENFORCEMENT_BUCKETS
     ),
 )  # fmt: skip
