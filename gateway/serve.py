@@ -356,6 +356,7 @@ def _checked(settings: Settings, counters: Counters) -> Watched | None:
         if tls is not None:
             server_context(tls, place)
             warn_of_readable_key(f"{place}.key", tls.key)
+    settings.decisions.authorization()
     admin = settings.admin.tls
     return None if admin is None else watched_server(admin, "admin.tls", counters)
 

@@ -501,11 +501,6 @@ class Decisions(Section):
     )
     queue: Count = Field(default=10_000, description="Records of a worker that wait; more are lost, and counted.")
 
-    @property
-    def wanted(self) -> bool:
-        """Whether they go anywhere."""
-        return self.dir is not None or self.url is not None
-
     def authorization(self) -> str | None:
         """What to authorize their delivery with.
 

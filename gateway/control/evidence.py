@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from gateway import tasks
 from gateway.control.couriers import couriers
+from gateway.control.reaching import tell_reach
 from gateway.enforcement.chain import Head, Place, signed_head
 from gateway.enforcement.mirror import HEADS, Mirror, append
 from gateway.enforcement.notary import Notary, witness
@@ -54,6 +55,7 @@ class Evidence:
         self._notary = Notary(store, lambda: self.mirror.last, settings.audit.keep_entries)
         self._couriers = couriers(settings.audit, self.mirror.directory, counters)
         self._lock = asyncio.Lock()
+        self._reaching: set[asyncio.Task[None]] = set()
         self._head: Head | None = None
         self._head_at = self._pruned_at = float("-inf")
         self._failing: str | None = None
@@ -98,8 +100,30 @@ class Evidence:
                 await self._sign(self.mirror.last)
 
     async def _gather(self) -> set[str]:
-        await self._notary.turn()
+        for revision, orders in await self._notary.turn():
+            if orders:
+                task = tasks.spawn(self._tell_reach(revision, orders), f"evidence-reach-{revision}")
+                self._reaching.add(task)
+                task.add_done_callback(self._reaching.discard)
         return await self.mirror.catch_up(self._store.redis, self._store.keys)
+
+    async def _tell_reach(self, revision: int, orders: tuple[str, ...]) -> None:
+        try:
+            await tell_reach(self._store, revision, orders)
+        except (*_NOT_NOW, ValueError) as error:
+            _log.error("reach_not_told", revision=revision, error=type(error).__name__)
+
+    async def settle(self) -> Head | None:
+        """A head over everything, what is still being found out included.
+
+        Raises:
+            RedisError, OSError, ForgedError: not now.
+        """
+        await self.turn()
+        while self._reaching:
+            await asyncio.wait(set(self._reaching))
+            await self.turn()
+        return await self.head()
 
     async def head(self) -> Head | None:
         """A head of this moment, over everything that there is.

@@ -102,19 +102,19 @@ class Notary:
         except ValueError:
             raise ForgedError("chain-head is unreadable") from None
 
-    async def turn(self) -> int:
-        """Put what waits into the chain; how many entries that were. Nothing, where another notary was faster.
+    async def turn(self) -> list[tuple[int, tuple[str, ...]]]:
+        """Put what waits into the chain, but what another notary was faster with; the revisions told, and their orders.
 
         Raises:
             RedisError, OSError, ForgedError: not now.
         """
-        count = 0
+        revisions: list[tuple[int, tuple[str, ...]]] = []
         while True:
             seen = await self.head()
             told = await self._waiting(seen)
             if not told or not await self._write(seen, told):
-                return count
-            count += len(told)
+                return revisions
+            revisions += [(each.rev, each.orders) for each in told if each.rev is not None]
 
     def _last(self, seen: ChainHead) -> Place:
         """The entry to follow: what Redis has, or what is remembered where it lost that."""

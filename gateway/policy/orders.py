@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gateway.policy.conditions import terms_in
 from gateway.policy.document import Directive, Document, Hold, Order, Progress, State
 
 KINDS = ("orders", "holds", "directives", "models", "terms", "groups", "orgs")
@@ -107,3 +108,8 @@ def _direct(before: Document, after: Document, different: Mapping[str, Any]) -> 
         elif kind in ("holds", "directives"):
             sides = (getattr(document, kind).get(name) for document in (before, after))
             yield from (each.order for each in sides if each is not None and each.order is not None)
+
+
+def terms_of(directive: Directive) -> tuple[str, ...]:
+    """The terms that a directive names, as far as its own words go."""
+    return tuple(sorted({name for condition in (directive.who, *directive.except_) for name in terms_in(condition)}))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gateway.observability.effects import Effects
 from gateway.observability.metrics import Counters
 from gateway.observability.traffic import Traffic
 from gateway.policy.decision import Deny, Permit, Reason
@@ -34,6 +35,8 @@ class Recorder:
     def __init__(self, log: Lines | None, snapshot: Callable[[], Snapshot | None], *, log_permits: bool) -> None:
         self.counters = Counters()
         self.traffic = Traffic()
+        self.effects = Effects()
+        self.decisions: Lines | None = None
         self._refusals: OrderedDict[str, tuple[tuple[str, ...], tuple[Any, ...]]] = OrderedDict()
         self._shapes: dict[tuple[str, ...], tuple[str, ...]] = {}
         self.log = log
@@ -49,6 +52,7 @@ class Recorder:
         if exchange.denied is not None:
             self._keep_refusal(line)
             self._blocked(model, reason)
+            self.effects.add(line)
         elif exchange.permit is not None and exchange.permit.models:
             self._permitted(exchange, exchange.permit, model)
         if exchange.severed:
@@ -116,6 +120,8 @@ class Recorder:
     def _write(self, line: dict[str, Any]) -> None:
         if self.log is not None and (self._log_permits or line["decision"] == "deny"):
             self.log.add(line)
+        if self.decisions is not None:
+            self.decisions.add(line)
 
 
 def _now() -> float:
