@@ -20,6 +20,7 @@ from gateway.control.drills import Drills
 from gateway.control.evidence import Evidence
 from gateway.control.local_holds import LocalHolds
 from gateway.control.problems import Conflict
+from gateway.control.reaching import tell_reach
 from gateway.control.remembered import Operators
 from gateway.control.scheduler import Scheduler
 from gateway.embedded import EmbeddedRedis
@@ -100,7 +101,7 @@ class ControlProcess:
             raise StartError(str(error)) from None
         self._operators = Operators(self.store, settings.state_dir)
         try:
-            self._evidence = Evidence(settings, self.store, self._counters)
+            self._evidence = Evidence(settings, self.store, self._counters, tell_reach)
         except (OSError, ForgedError) as error:
             raise StartError(f"the mirror of the evidence, {settings.mirror}: {error}") from None
         self._drills = Drills(

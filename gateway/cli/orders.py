@@ -138,7 +138,7 @@ def exempt(
     wait: Wait = DEFAULT_WAIT,
 ) -> Exit:
     """Add an exemption to a directive. Under an order it waits for an approver, with exit code 7."""
-    exempted = [{"caller": {"any_of": caller}}] if caller else []
+    exempted: list[dict[str, Any]] = [{"caller": {"any_of": caller}}] if caller else []
     exempted += [{"org": {"any_of": org}}] if org else []
     exempted += [{"term": name} for name in term or ()]
     if not exempted:

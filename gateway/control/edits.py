@@ -315,6 +315,7 @@ class Draft:
             public_message=body.public_message,
             note=body.note,
             state=_state_of(each.id, body.state, previous),
+            begun=previous is not None and previous.begun and previous.window.from_ == body.window.from_,
             by=by,
             at=at,
         )

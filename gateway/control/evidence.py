@@ -8,7 +8,7 @@ import asyncio
 import platform
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,6 @@ from redis.exceptions import RedisError
 
 from gateway import tasks
 from gateway.control.couriers import couriers
-from gateway.control.reaching import tell_reach
 from gateway.enforcement.chain import Head, Place, signed_head
 from gateway.enforcement.mirror import HEADS, Mirror, append
 from gateway.enforcement.notary import Notary, witness
@@ -35,6 +34,8 @@ SIGNED_IN_AGAIN = 3600.0
 MOST_SEEN = 10_000
 DAY = 86_400.0
 
+Reach = Callable[[Store, int, Sequence[str]], Awaitable[None]]
+
 _NOT_NOW = (RedisError, OSError, TimeoutError, ForgedError, NotInitialisedError)
 _log = structlog.get_logger("portcullis.evidence")
 
@@ -42,8 +43,8 @@ _log = structlog.get_logger("portcullis.evidence")
 class Evidence:
     """One of these belongs to each control process."""
 
-    def __init__(self, settings: Settings, store: Store, counters: Counters) -> None:
-        """Open the mirror.
+    def __init__(self, settings: Settings, store: Store, counters: Counters, reach: Reach) -> None:
+        """Open the mirror. ``reach`` tells who can use what since a revision that is about orders.
 
         Raises:
             OSError, ForgedError: it cannot be used.
@@ -51,6 +52,7 @@ class Evidence:
         self._settings = settings
         self._store = store
         self._counters = counters
+        self._reach = reach
         self.mirror = Mirror(settings.mirror, store.signer)
         self._notary = Notary(store, lambda: self.mirror.last, settings.audit.keep_entries)
         self._couriers = couriers(settings.audit, self.mirror.directory, counters)
@@ -109,7 +111,7 @@ class Evidence:
 
     async def _tell_reach(self, revision: int, orders: tuple[str, ...]) -> None:
         try:
-            await tell_reach(self._store, revision, orders)
+            await self._reach(self._store, revision, orders)
         except (*_NOT_NOW, ValueError) as error:
             _log.error("reach_not_told", revision=revision, error=type(error).__name__)
 

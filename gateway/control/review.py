@@ -23,7 +23,7 @@ from gateway.control.proposals import Fate, Proposal
 from gateway.control.routing import Call, Empty, Parameter, Route, answer
 from gateway.enforcement.compiling import compiled
 from gateway.enforcement.store import Current
-from gateway.policy.document import Part, Text, rfc3339
+from gateway.policy.document import Document, Part, Text, rfc3339
 
 
 class ChangesBody(Part):
@@ -106,8 +106,12 @@ async def _tried(call: Call[ChangesBody]) -> dict[str, Any]:
     base = await context.store.current()
     composed = await edits.composed(context, base, call.body.edits, Stamp(call.by.id, now))
     before, after = base.snapshot, await compiled(composed.document, base.rev + 1)
+    begins = _begins(base, composed.document, now)
+    if begins is not None:  # what it is about has yet to begin: as everything will be then
+        before, after = before.eventual, after.eventual
     becoming = {move.old.id: move.new for move in composed.moves if move.old is not None}
-    models = sorted(composed.document.models) if becoming else composed.models
+    touched = composed.models if begins is None else edits.affected(before, after)
+    models = sorted(composed.document.models) if becoming else touched
     callers = await known(context.store.records)
     traffic = await context.traffic() if context.traffic is not None else None
     opens = await asyncio.to_thread(openings, base.document, composed.document, composed.moves, now)
@@ -115,11 +119,19 @@ async def _tried(call: Call[ChangesBody]) -> dict[str, Any]:
     return {
         "dry_run": True,
         "revision": base.rev,
-        "models": composed.models,
+        "models": touched,
+        **({} if begins is None else {"as_of": rfc3339(begins)}),
         **told,
         "needs_approval": bool(opens),
         "opens": [opening.model_dump(exclude={"digest"}) for opening in opens],
     }
+
+
+def _begins(base: Current, document: Document, now: datetime) -> datetime | None:
+    """When the last of the edited directives begins, where that is not yet."""
+    known = base.document.directives
+    edited = (each for name, each in document.directives.items() if each != known.get(name))
+    return max((each.window.from_ for each in edited if each.window.from_ and each.window.from_ > now), default=None)
 
 
 # ------------------------------------------------------------------------------------------------ deciding

@@ -208,6 +208,13 @@ def read_heads(lines: Iterator[bytes], keys: Keys, what: str) -> list[dict[str, 
     return found
 
 
+def held_lines(path: Path) -> Iterator[bytes]:
+    """Heads that somebody kept, however they spelled them."""
+    for line in path.read_bytes().splitlines():
+        if line.strip():
+            yield spelled(json.loads(line))
+
+
 def compare(chain: Chain, heads: list[dict[str, Any]], what: str) -> None:
     """Look whether the chain is what heads say."""
     assert chain.ends is not None
@@ -249,7 +256,7 @@ def verify(given: argparse.Namespace, workshop: Path) -> None:
     order = manifest["order"]
     tag = None if order is None else sha256(b"order\0" + order.encode())[:32]
     heads = read_heads(lines_of(directory / "heads.jsonl"), keys, "heads.jsonl")
-    held = [head for path in given.head for head in read_heads(iter(path.read_bytes().splitlines()), keys, str(path))]
+    held = [head for path in given.head for head in read_heads(held_lines(path), keys, path.name)]
     chain = Chain(keys, tag, given.signatures)
     wanted = {head["seq"] for head in (*heads, *held)}
     for count, line in enumerate(lines_of(directory / "evidence.jsonl"), 1):

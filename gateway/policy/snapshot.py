@@ -76,6 +76,14 @@ class Snapshot:
         self.next_boundary = self._next_boundary()
         self._memo: dict[Any, Decision] = {}
         self._alternatives: dict[Any, list[str]] = {}
+        self._eventual: Snapshot | None = None
+
+    @property
+    def eventual(self) -> "Snapshot":
+        """The same policy when everything that time makes it deny has begun: what is coming, for whoever asks."""
+        if self._eventual is None:
+            self._eventual = self if self.next_boundary is None else Snapshot(self.document, self.revision)
+        return self._eventual
 
     def renumbered(self, revision: int) -> Self:
         """The same policy, compiled for the same time, as another revision: one that edits only callers."""
@@ -83,6 +91,7 @@ class Snapshot:
         other.revision = revision
         other._memo = {}  # noqa: SLF001 - decisions name their revision
         other._alternatives = {}  # noqa: SLF001
+        other._eventual = None  # noqa: SLF001
         return other
 
     def _next_boundary(self) -> datetime | None:
