@@ -7,20 +7,29 @@ from typing import Any
 
 from gateway.control.report_words import about, condition, deeds, moment
 
-LIMITS = (
-    "Use around the gateway. Whoever has a provider's key of their own, or reaches the provider by another way, leaves "
-    "no trace here. Ask the provider for its usage by key.",
-    "What was at the provider already. Jobs that were accepted before (batches, files, fine-tunes, answers still being "
-    "computed) may have run on there; the gateway cut what went through it.",
-    "Whether what was known of people was true. Nationality, residence and status are as registered or as an identity "
-    "provider said. Kept is that a decision followed from them, not that they were right.",
-    "Bytes on their way. Enforced means that no replica wrote a byte after that; what lay in a network buffer by then "
-    "may have arrived a moment later.",
-    "The time of day, beyond the clocks of the machines, unless timestamps of an authority are in the archive.",
-    "An operator who controls every machine, the signing key, and every place that heads were sent to. A head that "
-    "somebody else holds is what binds them.",
-    "Numbers of refusals are counted by the workers and written down every few seconds; what a worker that was killed "
-    "had not written is missing. The request log has each refusal.",
+LIMITS = tuple(
+    " ".join(text.split())
+    for text in """
+Use around the gateway. Whoever has a provider's key of their own, or reaches the provider by another way, leaves no
+trace here. Ask the provider for its usage by key.
+
+What was at the provider already. Jobs that were accepted before (batches, files, fine-tunes, answers still being
+computed) may have run on there; the gateway cut what went through it.
+
+Whether what was known of people was true. Nationality, residence and status are as registered, or as an identity
+provider said. Kept is that a decision followed from them, not that they were right.
+
+Bytes on their way. Enforced means that no replica wrote a byte after that; what lay in a network buffer by then may
+have arrived a moment later.
+
+The time of day, beyond the clocks of the machines, unless timestamps of an authority are in the archive.
+
+An operator who controls every machine, the signing key, and every place that heads were sent to. A head that somebody
+else holds is what binds them.
+
+Numbers of refusals are counted by the workers and written down every few seconds; what a worker that was killed had not
+written is missing. The request log has each refusal.
+""".strip().split("\n\n")
 )
 """What no archive can show, said in every one."""
 
@@ -72,13 +81,30 @@ class _Story:
             "proposal": change and change["id"],
             "due": body.get("due"),
             "late_seconds": body.get("late_seconds"),
+            "set_by": self._set_by(entry["subject"]) if body.get("due") else None,
             "receipt": None,
         }
         if entry["action"] == "reject":
             step["what"] = [f"rejected {change['id'] if change else entry['subject']}"]
+        self._decided(change, step)
         self.steps.append(step)
         self.by_revision[entry["rev"]] = step
         self._follow(changes, step)
+
+    def _decided(self, change: Mapping[str, Any] | None, step: Mapping[str, Any]) -> None:
+        """Note at a proposal what became of it."""
+        for proposed in self.steps:
+            if change is not None and proposed["action"] == "propose" and proposed["proposal"] == change["id"]:
+                verb = "rejected" if step["action"] == "reject" else "approved"
+                proposed["became"] = {"what": verb, "who": step["who"], "revision": step["revision"]}
+
+    def _set_by(self, subject: str) -> dict[str, Any] | None:
+        """Who set what the scheduler did: the last revision of a person's that was about the same."""
+        name = subject.partition("/")[2]
+        about_it = (
+            s for s in reversed(self.steps) if s["revision"] and s["due"] is None and name in " ".join(s["what"])
+        )
+        return next(({"who": s["who"], "revision": s["revision"]} for s in about_it), None)
 
     def _follow(self, changes: Mapping[str, Any], step: Mapping[str, Any]) -> None:
         own = changes.get(f"orders/{self.order}")
@@ -123,7 +149,9 @@ class _Story:
                 "proposal": body["id"],
                 "due": None,
                 "late_seconds": None,
+                "set_by": None,
                 "receipt": None,
+                "became": None,
             }
         )
 
@@ -161,9 +189,10 @@ def later(at: str, milliseconds: float) -> str:
 
 
 def _note_in(changes: Mapping[str, Any]) -> str | None:
-    """The note of something that was written with one."""
-    found = (sides.get("after") for path, sides in changes.items() if path.startswith(("holds/", "directives/")))
-    return next((after["note"] for after in found if after and after.get("note")), None)
+    """The note of something that was written with one, where it was written."""
+    sides = [each for path, each in changes.items() if path.startswith(("holds/", "directives/"))]
+    notes = [((each.get("before") or {}).get("note"), (each.get("after") or {}).get("note")) for each in sides]
+    return next((new for old, new in notes if new and new != old), None)
 
 
 # ------------------------------------------------------------------------------------------------ in short
@@ -178,6 +207,7 @@ def _answers(story: _Story) -> dict[str, Any]:
     return {
         "received": story.entered and story.entered.get("received"),
         "due": step and step["due"],
+        "after_due_ms": None if step is None else _between(step["due"], step["at"]),
         "in_force": step and step["at"],
         "proven": receipt and receipt["proven_at"],
         "elapsed_ms": receipt and receipt["elapsed_ms"],
@@ -190,6 +220,13 @@ def _answers(story: _Story) -> dict[str, Any]:
         "partly_lifted": begun["partly_lifted"]["from"] if "partly_lifted" in begun else None,
         "lifted": begun["lifted"]["from"] if "lifted" in begun else None,
     }
+
+
+def _between(first: str | None, second: str) -> float | None:
+    """Milliseconds from one time to another."""
+    if first is None:
+        return None
+    return round((datetime.fromisoformat(second) - datetime.fromisoformat(first)).total_seconds() * 1000, 1)
 
 
 def _stamp(seconds: float | None) -> str | None:
@@ -223,7 +260,7 @@ def _access(story: _Story, names: Mapping[str, str]) -> list[dict[str, Any]]:
     return [{"model": model, "periods": periods} for model, periods in sorted(found.items())]
 
 
-_WHEN = ("from", "until", "revision", "decided_by", "proposed_by")
+_WHEN = ("from", "until", "revision", "decided_by", "proposed_by", "set_by")
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -240,6 +277,7 @@ def _period(
         "revision": reach["revision"],
         "decided_by": step and step["who"],
         "proposed_by": step and step["proposed_by"],
+        "set_by": step and step["set_by"],
         "rule": _rule(model, reach["directives"]),
         "everybody": model["hold"] is None and not model["directives"],
         "nobody": not model["permitted"]["total"] and not model.get("permitted_profiles", 1),

@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.control.report_style import STYLE
 from gateway.control.report_timeline import PROGRESS, timeline
-from gateway.control.report_words import listed, moment
+from gateway.control.report_words import moment
 
 Facts = Mapping[str, Any]
 BASES = {
@@ -47,7 +47,7 @@ def _time(at: str | None, *, fine: bool = False) -> str:
     """A time, in UTC; ``fine``: with its milliseconds."""
     if not at:
         return '<span class="none">not</span>'
-    shown = f"{at[:10]} <b>{at[11:23] if fine and len(at) > 23 else at[11:19]}</b> UTC"
+    shown = f"{at[:10]} <b>{at[11:23] if fine and len(at) > 23 else at[11:19]}</b>"
     return f'<time datetime="{escape(at)}">{shown}</time>'
 
 
@@ -102,7 +102,7 @@ def _head(facts: Facts, title: str) -> str:
 
 def _short(facts: Facts) -> str:
     said = facts["answers"]
-    due = f" It was due at {moment(said['due'])}." if said["due"] else ""
+    due = f" It was due at {said['due'][11:23]}, {said['after_due_ms']:.0f} ms before." if said["due"] else ""
     cards = [
         ("In force", _time(said["in_force"], fine=True), f"The revision was committed then.{due}"),
         ("Proven", _time(said["proven"], fine=True), _how(said)),
@@ -154,13 +154,11 @@ def _who_could(facts: Facts) -> str:
     )
     if not facts["access"]:
         return _section("who", "Who could use what, when, and why", "<p>Nothing was restricted under this order.</p>")
-    models = "".join(
-        f"<h3>{escape(each['model'])}</h3>{_periods(each['periods'], facts['made_at'])}" for each in facts["access"]
-    )
+    models = "".join(f"<h3>{escape(each['model'])}</h3>{_periods(each['periods'])}" for each in facts["access"])
     return _section("who", "Who could use what, when, and why", lead, models)
 
 
-def _periods(periods: Sequence[Mapping[str, Any]], made_at: str) -> str:
+def _periods(periods: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         (
             f"{_time(each['from'])}<br>until {_time(each['until']) if each['until'] else 'the end of this report'}",
@@ -181,8 +179,9 @@ def _whom(period: Mapping[str, Any]) -> str:
         return f'<span class="chip a-none">nobody</span>{rule}'
     profiles = [*map(escape, period["profiles"])]
     more = f", and {period['more_profiles']} more kinds" if period["more_profiles"] else ""
-    who = f"<p>Whoever has: {listed(profiles, 'or')}{more}.</p>" if profiles else ""
-    return f'<span class="chip a-some">some</span>{who}{rule}'
+    kinds = "; <i>or</i> ".join(profiles)
+    who = f'<p class="quiet">The kinds of people who could: {kinds}{more}.</p>' if profiles else ""
+    return f'<span class="chip a-some">some</span>{rule}{who}'
 
 
 def _callers(period: Mapping[str, Any]) -> str:
@@ -202,6 +201,8 @@ def _decided(period: Mapping[str, Any]) -> str:
     if period["decided_by"] is None:
         return f"revision {period['revision']}"
     told = f"<b>{escape(period['decided_by'])}</b>, revision {period['revision']}"
+    if period["set_by"]:
+        told += f"<br>as <b>{escape(period['set_by']['who'])}</b> had set it in revision {period['set_by']['revision']}"
     if period["proposed_by"]:
         told += f"<br>approving what <b>{escape(period['proposed_by'])}</b> proposed"
     return told
@@ -222,6 +223,8 @@ def _actor(step: Mapping[str, Any]) -> str:
     told = f"<b>{escape(step['who'])}</b>"
     if step["proposed_by"]:
         told += f"<br>on the proposal {escape(step['proposal'])} of <b>{escape(step['proposed_by'])}</b>"
+    if step["set_by"]:
+        told += f"<br>as <b>{escape(step['set_by']['who'])}</b> had set it in revision {step['set_by']['revision']}"
     if step["from"]:
         told += f'<br><span class="quiet">from {escape(step["from"])}</span>'
     return told
@@ -238,9 +241,11 @@ def _deed(step: Mapping[str, Any]) -> str:
 
 def _outcome(step: Mapping[str, Any]) -> str:
     if step["revision"] is None:
-        return (
-            f'<span class="quiet">waits for a second person ({escape(step["proposal"])})</span><br>{_seq(step["seq"])}'
-        )
+        became = step["became"]
+        if became is None:
+            return f'<span class="warning">waits for a second person</span><br>{_seq(step["seq"])}'
+        told = f"{became['what']} by <b>{escape(became['who'])}</b> in revision {became['revision']}"
+        return f"{told}<br>{_seq(step['seq'])}"
     receipt = step["receipt"]
     if receipt is None:
         proof = '<span class="quiet">no receipt is here</span>'
@@ -272,7 +277,7 @@ def _proof(facts: Facts) -> str:
         "<p>Milliseconds count from the commit. A revision is enforced when every replica listed then has answered.</p>"
     )
     columns = ("Revision", "Replica", "Answer", "After", "Streams cut")
-    return _section("proof", "Each replica’s acknowledgement", lead, _table(columns, rows, "proof"))
+    return _section("proof", "What each replica acknowledged", lead, _table(columns, rows, "proof"))
 
 
 def _affected(facts: Facts) -> str:
@@ -291,22 +296,31 @@ def _affected(facts: Facts) -> str:
 
 def _complete(facts: Facts) -> str:
     head, counts = facts["head"], facts["counts"]
-    left_out = (
-        f"{counts['left_out']} others in between are about other things: their bodies are left out, and their envelopes, "
-        "which the chain holds, say that they are not about this order."
+    whole = (
+        f"Entries <b>{counts['first']}</b> to <b>{counts['last']}</b> of the chain are here, each holding the one "
+        f"before by its digest. {counts['whole']} of them are whole. {_left_out(facts)}"
     )
-    told = [
-        f"Entries <b>{counts['first']}</b> to <b>{counts['last']}</b> of the chain are here, each holding the one before "
-        f"by its digest. {counts['whole']} are about this order and whole. {left_out if facts['order'] else ''}",
+    signed = (
         f"The gateway signed where the chain ended at {_time(head['at'])}: entry <b>{head['seq']}</b>, "
-        f"<code>{escape(head['hash'])}</code>.",
-        f"Signed with the key <code>{escape(', '.join(facts['keys']))}</code>. Compare it with the one you know.",
-        "Run <code>python3 -I -S verify.py --key KEY</code> beside this file: <b>SOUND</b> means that the copy is complete "
-        "up to that time and that nothing in it was changed; give it a head that you hold with <code>--head</code>.",
-    ]
+        f"<code>{escape(head['hash'])}</code>."
+    )
+    keys = f"Signed with the key <code>{escape(', '.join(facts['keys']))}</code>. Compare it with the one you know."
+    run = (
+        "Run <code>python3 -I -S verify.py --key KEY</code> beside this file. <b>SOUND</b> means: nothing up to that "
+        "time is missing, and nothing was changed. Give it a head that you hold with <code>--head FILE</code>."
+    )
     before = [f"copied {_time(copy['at'])} by {escape(copy['by'])}" for copy in facts["earlier_copies"]]
-    return _section(
-        "complete", "Is this copy complete?", _items(told), f"<p>Earlier copies:</p>{_items(before)}" if before else ""
+    earlier = f"<p>Earlier copies:</p>{_items(before)}" if before else ""
+    return _section("complete", "Is this copy complete?", _items([whole, signed, keys, run]), earlier)
+
+
+def _left_out(facts: Facts) -> str:
+    if not facts["order"]:
+        return ""
+    return (
+        f"The bodies of {facts['counts']['left_out']} are left out, for they are about other things: their envelopes, "
+        "which the chain holds, say that they are not about this order. The first entry is the one by which the order "
+        "was entered."
     )
 
 

@@ -64,7 +64,7 @@ def timeline(facts: Mapping[str, Any]) -> str:
     height = bottom + 74
     return (
         f'<svg class="timeline" viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="timeline-title">'
-        f'<title id="timeline-title">Timeline of the order and of access to its models; the steps are listed below</title>'
+        '<title id="timeline-title">The order and access to its models over time; the steps are listed below</title>'
         f"{''.join(parts)}</svg>"
     )
 

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 _ATTRIBUTES = {
-    "nationality": "nationality",
-    "latest_nationality": "latest nationality",
-    "permanent_residence": "permanent residence",
-    "legal_status": "legal status",
-    "org": "organisation",
-    "org_country": "organisation's country",
-    "caller": "caller",
-    "kind": "kind of caller",
+    "nationality": "of nationality",
+    "latest_nationality": "of latest nationality",
+    "permanent_residence": "a permanent resident of",
+    "legal_status": "of the legal status",
+    "org": "of the organisation",
+    "org_country": "of an organisation in",
+    "caller": "the caller",
+    "kind": "a",
 }
 _OPERATORS = {"any_of": "any of", "all_of": "all of", "none_of": "none of", "subset_of": "nothing but"}
 _STATES = {"draft": "as a draft", "shadow": "in shadow, denying nobody", "in_force": "in force", "lifted": "lifted"}
@@ -50,15 +50,11 @@ def condition(said: Object) -> str:
             ((operator, values),) = value.items()
             one = len(values) == 1 and operator in ("any_of", "all_of")
             told = values[0] if one else f"{_OPERATORS[operator]} {listed(values, 'or')}"
-            return f"of {_ATTRIBUTES[form]} {told}"
+            return f"{_ATTRIBUTES[form]} {told}"
 
 
 def _inner(said: Object) -> str:
-    return (
-        f"({condition(said)})"
-        if len(next(iter(said.items()))) and next(iter(said)) in ("all", "any")
-        else condition(said)
-    )
+    return f"({condition(said)})" if next(iter(said)) in ("all", "any") else condition(said)
 
 
 def about(directive: Object) -> str:
