@@ -47,6 +47,7 @@ class _Story:
     periods: list[dict[str, Any]] = field(default_factory=list)
     directives: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     written: dict[tuple[str, str], int] = field(default_factory=dict)
+    as_of: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     reach: list[dict[str, Any]] = field(default_factory=list)
     effects: dict[str, Any] = field(default_factory=dict)
     copies: list[dict[str, Any]] = field(default_factory=list)
@@ -90,6 +91,7 @@ class _Story:
         self.steps.append(step)
         self.by_revision[entry["rev"]] = step
         self._follow(changes, step)
+        self.as_of[entry["rev"]] = dict(self.directives)
 
     def _decided(self, change: Mapping[str, Any] | None, step: Mapping[str, Any]) -> None:
         """Note at a proposal what became of it."""
@@ -156,7 +158,8 @@ class _Story:
         )
 
     def _reach(self, body: Mapping[str, Any], _: int) -> None:
-        self.reach.append({**body, "directives": dict(self.directives), "written": dict(self.written)})
+        directives = self.as_of.get(body["revision"], self.directives)  # it may be told after later revisions
+        self.reach.append({**body, "directives": directives, "written": self.written})
 
     def _effects(self, body: Mapping[str, Any], _: int) -> None:
         self.effects.update(body["restrictions"])
@@ -248,7 +251,7 @@ def _affected(story: _Story) -> list[dict[str, Any]]:
 def _access(story: _Story, names: Mapping[str, str]) -> list[dict[str, Any]]:
     """For each model: from when to when who could use it, why, and who decided that."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for reach in story.reach:
+    for reach in sorted(story.reach, key=lambda each: each["revision"]):
         for model in reach["models"]:
             periods = found.setdefault(model["model"], [])
             told = _period(story, reach, model, names)

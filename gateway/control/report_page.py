@@ -114,6 +114,7 @@ def _short(facts: Facts) -> str:
         ("First refusal", _time(said["first_refusal"], fine=True), "The first request that was refused under it."),
         ("Partly lifted", _time(said["partly_lifted"]), "From here on some could use again what it had closed."),
         ("Lifted", _time(said["lifted"]), "Nothing stands under it any more."),
+        ("This copy", _time(facts["head"]["at"]), _reaches(facts)),
     ]
     shown = "".join(
         f'<div class="card"><h3>{name}</h3><p class="value">{value}</p><p>{more}</p></div>'
@@ -121,6 +122,14 @@ def _short(facts: Facts) -> str:
         if "none" not in value or name in ("In force", "Proven")
     )
     return _section("short", "In short", f'<div class="cards">{shown}</div>')
+
+
+def _reaches(facts: Facts) -> str:
+    """How far the copy is complete, in a line."""
+    first, last = facts["counts"]["first"], facts["counts"]["last"]
+    return (
+        f'Complete up to then, entries {first} to {last}, if verify.py says SOUND: <a href="#complete">how to look</a>.'
+    )
 
 
 def _how(said: Mapping[str, Any]) -> str:

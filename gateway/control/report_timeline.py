@@ -6,7 +6,7 @@ can be read. Lanes are told apart by shape and words, too, not by colour alone.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
@@ -58,10 +58,13 @@ def timeline(facts: Mapping[str, Any]) -> str:
     lanes += [
         (each["model"], [_access(period) for period in each["periods"]]) for each in facts["access"][:MOST_MODELS]
     ]
-    parts = [_lane(axis, number, title, bars, end) for number, (title, bars) in enumerate(lanes)]
     bottom = TOP + len(lanes) * (LANE + GAP)
-    parts.append(_marks(axis, steps, bottom))
-    height = bottom + 74
+    turns = [seconds(period["from"]) for period in facts["periods"]]
+    parts = [_times(axis, turns, bottom)]
+    parts += [_lane(axis, number, title, bars, end) for number, (title, bars) in enumerate(lanes)]
+    marks, rows = _marks(axis, steps, bottom)
+    parts.append(marks)
+    height = bottom + 28 + 18 * rows
     return (
         f'<svg class="timeline" viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="timeline-title">'
         '<title id="timeline-title">The order and access to its models over time; the steps are listed below</title>'
@@ -120,20 +123,28 @@ def _short(title: str) -> str:
     return title if len(title) <= 22 else f"{title[:21]}…"
 
 
-def _marks(axis: _Axis, steps: Sequence[Mapping[str, Any]], y: float) -> str:
-    """A number for each step, over as many rows as it takes; times where there is room."""
+def _times(axis: _Axis, turns: Sequence[float], bottom: float) -> str:
+    """When things were: first the times at which the order came further, others where there is room."""
+    placed: list[float] = []
+    parts = []
+    for moment in [*turns, *axis.times]:
+        x = axis.at(moment)
+        parts.append(f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 8}" y2="{bottom + 12}"/>')
+        if all(abs(x - other) >= LABEL_ROOM for other in placed):
+            placed.append(x)
+            said = datetime.fromtimestamp(moment, UTC).strftime("%H:%M:%S")
+            parts.append(f'<text class="time" x="{x:.1f}" y="{TOP - 14}" text-anchor="middle">{said}</text>')
+    return "".join(parts)
+
+
+def _marks(axis: _Axis, steps: Sequence[Mapping[str, Any]], y: float) -> tuple[str, int]:
+    """A number for each step, over as many rows as it takes; and how many that were."""
     parts = [f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y + 12}" y2="{y + 12}"/>']
-    last_mark, last_label, row = float("-inf"), float("-inf"), 0
+    ends: list[float] = []
     for number, step in enumerate(steps, 1):
         x = axis.at(seconds(step["at"]))
-        row = (row + 1) % 3 if x - last_mark < MARK_ROOM else 0
-        last_mark = x
-        parts.append(f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 8}" y2="{y + 12}"/>')
+        row = next((i for i, end in enumerate(ends) if x - end >= MARK_ROOM), len(ends))
+        ends[row : row + 1] = [x]
         parts.append(f'<circle class="mark" cx="{x:.1f}" cy="{y + 12 + row * 18}" r="8.5"/>')
         parts.append(f'<text class="number" x="{x:.1f}" y="{y + 15.5 + row * 18}" text-anchor="middle">{number}</text>')
-        if x - last_label >= LABEL_ROOM:
-            last_label = x
-            parts.append(
-                f'<text class="time" x="{x:.1f}" y="{TOP - 14}" text-anchor="middle">{step["at"][11:19]}</text>'
-            )
-    return "".join(parts)
+    return "".join(parts), len(ends)

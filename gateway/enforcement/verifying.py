@@ -71,8 +71,8 @@ def verify(
     chain must reach each of them. ``order``: bodies may be left out, but not of an entry about this order.
     """
     found = Verified()
-    check = _Heads(found, verifier, heads, held)
     try:
+        check = _Heads(found, verifier, heads, held)
         for link in _walked(found, lines, verifier, check):
             _count(found, link, order)
             if found.entries % PROGRESS_EVERY == 0:
@@ -80,6 +80,8 @@ def verify(
         check.finish()
     except ForgedError as error:
         found.faults.append(str(error))
+    except (KeyError, TypeError, AttributeError) as error:
+        found.faults.append(f"what follows entry {found.ends and found.ends.seq} is unreadable: {error!r}")
     if not found.entries:
         found.faults.append("there is no entry")
     return found
