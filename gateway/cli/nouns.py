@@ -41,8 +41,7 @@ def add_to(app: typer.Typer) -> None:
         group = typer.Typer(help=summary, no_args_is_help=True, rich_markup_mode=None)
         app.add_typer(group, name=noun)
         for name, make in (("list", _list), ("show", _show), ("put", _put), ("remove", _remove)):
-            if (noun, name) != ("order", "show"):
-                command(group, name)(make(noun))
+            command(group, name)(make(noun))
         if noun == "directive":
             for verb in STATES:
                 command(group, verb)(_state(verb))

@@ -1,4 +1,4 @@
-"""``order receive``, ``show``, ``lift``; ``directive exempt``, ``reopen``: a letter becomes policy, and ends."""
+"""``order receive``, ``history``, ``lift``; ``directive exempt``, ``reopen``: a letter becomes policy, and ends."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ _KEPT = ("models", "who", "except", "window", "in_flight", "order", "public_mess
 def add_to_orders(group: typer.Typer) -> None:
     """Register the commands of orders."""
     command(group, "receive")(receive)
-    command(group, "show")(one)
+    command(group, "history")(history)
     command(group, "lift")(lift)
 
 
@@ -75,7 +75,7 @@ def _digest(path: Path) -> str:
         raise Failure(Exit.USAGE, f"{path}: {error.strerror}") from None
 
 
-def one(session: Session, order: Id) -> Exit:
+def history(session: Session, order: Id) -> Exit:
     """One order: how far it has come, and everything that was done under it."""
     return session.show(session.client.get(f"/api/v1/orders/{segment(order)}"), _order)
 

@@ -106,7 +106,7 @@ def openings(before: Document, after: Document, moves: Sequence[Move], now: date
     before, after = (_with(document, later) for document in (before, after))
     for moment in moments:
         told = "" if moment == now else f"from {rfc3339(moment)}: "
-        step = _Step(_at(before, moment, now), _at(after, moment, now), moment, told)
+        step = _Step(_at(before, moment, now, before), _at(after, moment, now, before), moment, told)
         for search in (_models, _lost_names, _new_names, _callers):
             search(step, moves, found)
     return found.result()
@@ -141,18 +141,22 @@ def _moments(before: Document, after: Document, moves: Sequence[Move], now: date
     return sorted(moment for moment in found if moment >= now)
 
 
-def _at(document: Document, moment: datetime, now: datetime) -> Snapshot:
+def _at(document: Document, moment: datetime, now: datetime, before: Document) -> Snapshot:
     """The policy at a moment. A directive that will have ended is as good as lifted."""
-    directives = {name: _ended(directive, moment, now) for name, directive in document.directives.items()}
+    directives = {
+        name: _ended(directive, moment, now, before.directives.get(name))
+        for name, directive in document.directives.items()
+    }
     return Snapshot(document.model_copy(update={"directives": directives}), 0, moment)
 
 
-def _ended(directive: Directive, moment: datetime, now: datetime) -> Directive:
-    """One under an order whose end has passed, and nobody agreed that this lifts it, stands on."""
+def _ended(directive: Directive, moment: datetime, now: datetime, was: Directive | None) -> Directive:
+    """One under an order whose end passed where it was, and nobody agreed that this lifts it, stands on."""
     until = directive.window.until
     if until is None or until > moment:
         return directive
-    stands_on = until <= now and directive.order is not None and not directive.window.reopens
+    passed = until <= now and was is not None and was.window.until == until
+    stands_on = passed and directive.order is not None and not directive.window.reopens
     return directive if stands_on else directive.model_copy(update={"state": State.LIFTED})
 
 

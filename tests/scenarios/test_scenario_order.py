@@ -74,7 +74,9 @@ def tell(system: System, tmp_path: Path) -> None:
     assert feed["available"] is True
     assert feed["notice"]["from"] == begins.isoformat(timespec="seconds").replace("+00:00", "Z")
     wait_for(lambda: not may(system, "demo-bob"), "the order's time")
-    print(f"refused {(datetime.now(UTC) - begins).total_seconds() * 1000:.0f} ms after the order's time, as seen by asking")
+    print(
+        f"refused {(datetime.now(UTC) - begins).total_seconds() * 1000:.0f} ms after the order's time, as seen by asking"
+    )
     assert datetime.now(UTC) >= begins
     shown = wait_for(lambda: in_force(system), "the order to be in force")
     assert "window_begins directives/us-only" in shown
@@ -85,14 +87,14 @@ def tell(system: System, tmp_path: Path) -> None:
     assert may(system, "demo-bob")
     assert not may(system, "demo-chen")
     agreed(system, "online", MYTHOS)
-    assert "PARTLY LIFTED" in system.run("order", "show", "bis-0612")
+    assert "PARTLY LIFTED" in system.run("order", "history", "bis-0612")
     wait_for(lambda: affected(system), "the workers' counts")
     agreed(system, "order", "lift", "bis-0612")
     assert may(system, "demo-chen")
 
 
 def in_force(system: System) -> str | None:
-    shown = system.run("order", "show", "bis-0612")
+    shown = system.run("order", "history", "bis-0612")
     return shown if "IN FORCE" in shown else None
 
 
@@ -122,7 +124,7 @@ def test_the_story_of_an_order(gateway, tmp_path):
     tell(gateway, tmp_path)
     held = tmp_path / "head.json"
     held.write_text(gateway.run("audit", "head"))
-    shown = gateway.run("order", "show", "bis-0612")
+    shown = gateway.run("order", "history", "bis-0612")
     for deed in ("order.put", "directive.put", "proposed as", "approve", "window_begins", "enforced"):
         assert deed in shown, shown
     archive = tmp_path / "bis.zip"
@@ -145,7 +147,11 @@ def report(copy: Path, kept: Path) -> None:
     page = (copy / "report.html").read_text()
     kept.write_text(page)
     (fable,) = [each for each in facts["access"] if each["model"] == FABLE]
-    exempted = next(period for period in fable["periods"] if any(c["name"] == "demo-bob" for c in period["callers"]) and not period["everybody"])
+    exempted = next(
+        period
+        for period in fable["periods"]
+        if any(c["name"] == "demo-bob" for c in period["callers"]) and not period["everybody"]
+    )
     names = {caller["name"] for caller in exempted["callers"]}
     assert names == {"demo-alice", "demo-erin", "demo-bob"}
     (bob,) = [caller["why"] for caller in exempted["callers"] if caller["name"] == "demo-bob"]
