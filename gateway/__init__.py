@@ -33,7 +33,9 @@ The map; imports point inwards (``tests/test_architecture.py`` enforces it)::
     policy/         the decision, pure            identity/       from a credential to a caller
     enforcement/    Redis, leases, receipts       control/        admin API
     observability/  metrics, logs                 simulator/      a fake provider that speaks every dialect
+    doctor/         what could go wrong, looked for
     cli/            the command line              settings, tls, serve, supervisor, embedded, tasks, channel, errors
+    reference       pages of docs/ from tables
 """
 
 __version__ = "0.1.0"

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +16,7 @@ import structlog
 from aiohttp import web
 from redis.exceptions import RedisError
 
-from gateway import tasks
+from gateway import __version__, tasks
 from gateway.control.app import Context, build
 from gateway.control.drills import Drills
 from gateway.control.evidence import Evidence
@@ -30,15 +32,19 @@ from gateway.enforcement.connection import FEED_BLOCK_MS, connect
 from gateway.enforcement.keyring import Following, has_signer, read_signer
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.local import UnreadableError
-from gateway.enforcement.receipts import Receipts
+from gateway.enforcement.receipts import Basis, Receipts
 from gateway.enforcement.requirements import Finding, inspect
 from gateway.enforcement.signing import ForgedError
 from gateway.enforcement.store import NotInitialisedError, Store
 from gateway.identity.pseudonyms import DIGESTS, Pseudonyms
+from gateway.observability import process
 from gateway.observability.metrics import Counters, Sample, expose
+from gateway.observability.refused import Row, merged
 from gateway.observability.traffic import BUCKET_SECONDS, bucket, recent
+from gateway.policy.document import State
+from gateway.policy.snapshot import Snapshot
 from gateway.settings import Settings, SettingsError
-from gateway.supervisor import PortTakenError, RestartError, Supervisor, accept, taken
+from gateway.supervisor import PortTakenError, RestartError, Supervisor, accept, secret_files, taken
 from gateway.tls import (
     Watched,
     client_context,
@@ -50,6 +56,8 @@ from gateway.tls import (
 )
 
 INSPECT_AGAIN_SECONDS = 1.0
+ANSWER_SECONDS = 1.0
+"""How long Prometheus waits for Redis, at the most."""
 _log = structlog.get_logger("portcullis.serve")
 
 
@@ -75,6 +83,8 @@ class ControlProcess:
         if not has_signer(settings):
             raise StartError(f"there is no signing key {settings.signing_key}: run `portcullis init` first")
         self._counters = Counters()
+        for basis in Basis:
+            self._counters.born("portcullis_enforcement_seconds", (str(basis),))
         self._tls = _checked(settings, self._counters)  # what is missing stops the start here, not in every worker
         self._settings = settings
         self._redis = EmbeddedRedis(settings.state_dir) if settings.redis.url == "embedded" else None
@@ -147,6 +157,8 @@ class ControlProcess:
         self._served = True
         await self._until_ready(admin)
         self._background.append(tasks.spawn(self._drills.run(), "drills"))
+        following_secrets = secret_files.follow(lambda: self._settings, self._restart_unasked)
+        self._background.append(tasks.spawn(following_secrets, "secret-files"))
         if started is not None and not self._stop.is_set():
             started(Running(self._supervisor.listen, admin, self._supervisor, self.store, self._stop))
 
@@ -202,6 +214,7 @@ class ControlProcess:
             restart=self._restart,
             traffic=self._traffic,
             refusal=self._supervisor.refusal,
+            refused=self._refused,
             local=self._local,
             operators=self._operators,
             drills=self._drills,
@@ -305,6 +318,10 @@ class ControlProcess:
         hours = range(newest - 23 * BUCKET_SECONDS, newest + 1, BUCKET_SECONDS)
         return await recent(self._commands, [self.store.keys.traffic(hour) for hour in hours])
 
+    async def _refused(self) -> list[Row]:
+        """Which names were refused lately as no model's."""
+        return merged(await self._supervisor.refused())
+
     # ------------------------------------------------------------------ metrics
 
     async def _metrics(self) -> bytes:
@@ -315,18 +332,34 @@ class ControlProcess:
             ("portcullis_forged_total", ("replica",), self._receipts.roll.forged),
             ("portcullis_forged_total", ("policy",), self._audit.forged),
         ]
-        own = [self._counters.samples(), self._local.samples(), self._drills.samples(), forged, await self._offline()]
-        return expose([*self._supervisor.samples(), *own])
+        own = [self._counters.samples(), self._local.samples(), self._drills.samples(), forged, await self._closed()]
+        build: Sample = ("portcullis_build_info", (__version__,), 1)
+        return expose([*self._supervisor.samples(), *own, [build], process.samples("control")])
 
-    async def _offline(self) -> list[Sample]:
-        """What is off, here too; while Redis is away, what was off last: a dashboard must not show everything on."""
+    async def _closed(self) -> list[Sample]:
+        """What is off or restricted, here too; while Redis is away, what last was: no dashboard must show all on."""
         known = self.store.last
         with contextlib.suppress(RedisError, OSError, TimeoutError, NotInitialisedError, ForgedError):
-            known = await self.store.current()
+            async with asyncio.timeout(ANSWER_SECONDS):
+                known = await self.store.current()
         if known is None:
             return []
         here = {model for local in self._local.standing for model in known.snapshot.covered(local.hold.models)}
-        return [("portcullis_models_offline", (model,), 1) for model in sorted({*known.snapshot.offline, *here})]
+        return [
+            *(("portcullis_models_offline", (model,), 1) for model in sorted({*known.snapshot.offline, *here})),
+            *_restricted(known.snapshot),
+        ]
+
+
+def _restricted(snapshot: Snapshot) -> list[Sample]:
+    """How many directives there are in each state, and how many are in force on each model that has any."""
+    document = snapshot.document
+    states = Counter(directive.state for directive in document.directives.values())
+    rules = {model: len(snapshot.rules(model)) for model in document.models}
+    return [
+        *(("portcullis_directives", (str(state),), states[state]) for state in State),
+        *(("portcullis_models_restricted", (model,), count) for model, count in rules.items() if count),
+    ]
 
 
 def _terminal() -> bool:
@@ -344,6 +377,8 @@ def _checked(settings: Settings, counters: Counters) -> Watched | None:
     Raises:
         SettingsError: one of them is missing or cannot be used. The message says which, and what to do.
     """
+    if settings.tracing.endpoint is not None and importlib.util.find_spec("opentelemetry.exporter") is None:
+        raise SettingsError("tracing.endpoint: needs `pip install 'portcullis-gateway[otel]'`")
     for name, provider in settings.providers.items():
         place = f"providers.{name}"
         try:

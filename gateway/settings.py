@@ -381,9 +381,12 @@ def _secret(name: str, plain: SecretStr | None, variable: str | None, file: Path
         return value
     if file is not None:
         try:
-            return file.read_text().strip()
+            value = file.read_text().strip()
         except OSError as error:
             raise SettingsError(f"{name}_file {file}: {error.strerror}") from None
+        if not value:
+            raise SettingsError(f"{name}_file {file}: it is empty")
+        return value
     return None
 
 
@@ -443,6 +446,28 @@ class Log(Section):
     file: Path | None = Field(default=None, description="Append there instead of standard output.")
     client_address: bool = Field(
         default=False, description="Whether a line says the client's IP address (client). It is personal data."
+    )
+
+
+class Tracing(Section):
+    """Spans to an OpenTelemetry collector, by OTLP over HTTP. Needs the extra ``otel``."""
+
+    endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s?#@]+$",
+        description="Where they are posted, as http://127.0.0.1:4318/v1/traces; its credentials come from "
+        "OTEL_EXPORTER_OTLP_HEADERS.",
+    )
+    sample: float = Field(
+        default=1.0, ge=0, le=1, description="Share of requests that get one, where their traceparent does not say."
+    )
+
+
+class Authz(Section):
+    """The decision as a service, for a proxy that carries the traffic itself (Envoy, nginx)."""
+
+    enabled: bool = Field(
+        default=False, description="Whether questions are answered at /authz/ of proxy.listen; see docs/ext_authz.md."
     )
 
 
@@ -551,12 +576,17 @@ class Settings(BaseSettings):
 
     gateway: Name = Field(default="portcullis", description="This gateway's name, in receipts and in the policy.")
     state_dir: Path = Field(default=Path(".portcullis"), description="Signing key, embedded Redis, remembered policy.")
+    pseudonym_key_file: Path | None = Field(
+        default=None, description="32 random bytes, the same on every machine; default: pseudonym.key in state_dir."
+    )
     proxy: Proxy = Proxy()
     admin: Admin = Admin()
     redis: Redis = Redis()
     signing: Signing = Signing()
     log: Log = Log()
+    tracing: Tracing = Tracing()
     ledger: Ledger = Ledger()
+    authz: Authz = Authz()
     drill: Drill = Drill()
     audit: Audit = Audit()
     decisions: Decisions = Decisions()
@@ -568,6 +598,12 @@ class Settings(BaseSettings):
         hosts = [provider.host for provider in self.providers.values() if provider.host]
         if len(hosts) != len(set(hosts)):
             raise ValueError("providers: two of them have the same host")
+        return self
+
+    @model_validator(mode="after")
+    def _questions_have_a_path(self) -> Self:
+        if self.authz.enabled and "authz" in self.providers:
+            raise ValueError("providers: none can be called authz where authz.enabled answers at /authz/")
         return self
 
     @model_validator(mode="after")
@@ -584,7 +620,7 @@ class Settings(BaseSettings):
     @property
     def pseudonym_key(self) -> Path:
         """The file of the key that pseudonyms are made with; the same on every machine, or they differ."""
-        return self.state_dir / "pseudonym.key"
+        return self.pseudonym_key_file or self.state_dir / "pseudonym.key"
 
     @property
     def mirror(self) -> Path:

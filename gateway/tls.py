@@ -125,6 +125,8 @@ class Watched:
         self._files = tuple(file for file in files if file is not None)
         self._build = build
         self._counters = counters
+        for result in ("loaded", "refused") if self._files else ():
+            counters.born("portcullis_certificate_reloads_total", (place, result))
         self._stamp = self._look()
         self.context = build()
 

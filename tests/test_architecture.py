@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "embedded": {"enforcement.connection"},
     "supervisor": {"supervisor", "channel", "observability.metrics", "settings", "tasks"},
     "simulator": {"simulator"},
+    "doctor": {"doctor", "enforcement", "settings", "tls"},
 }
 """What a part may import of the gateway, and nothing else; the gateway's own version is everybody's."""
 

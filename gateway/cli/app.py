@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from gateway import __version__
-from gateway.cli import asking, audit, changes, models, nouns, people, proof, restrict
+from gateway.cli import asking, audit, catalog, changes, models, nouns, people, proof, restrict
 from gateway.cli.exits import MEANINGS
 from gateway.cli.session import Config
 
@@ -36,6 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 models.add_to(app)
+catalog.add_to(app)
 restrict.add_to(app)
 changes.add_to(app)
 nouns.add_to(app)
@@ -97,6 +98,20 @@ def appoint(
     from gateway.cli import machine  # noqa: PLC0415 - it imports the whole gateway
 
     machine.appoint(config, operator)
+
+
+@app.command()
+def doctor(
+    config: Config = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 for warnings, too.")] = False,
+    drill: Annotated[bool, typer.Option("--drill", help="Take the canary off and on, too; needs a token.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look for what could go wrong: Redis, rights, TLS, keys, providers, clock, limits. Changes nothing."""
+    from gateway.cli import doctor as looking  # noqa: PLC0415 - it imports the whole gateway
+    from gateway.cli.target import find  # noqa: PLC0415 - as above
+
+    looking.doctor(config, find(None), strict=strict, drill=drill, as_json=as_json)
 
 
 signing = typer.Typer(help="The keys that sign the policy.", no_args_is_help=True, rich_markup_mode=None)

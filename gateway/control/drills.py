@@ -284,10 +284,11 @@ class Drills:
         return next((view for view in await self.listing() if view["drill"] == drill_id), None)
 
     def samples(self) -> list[Sample]:
-        """When one last passed here."""
+        """How often one should pass, and when one last did here."""
+        interval: Sample = ("portcullis_drill_interval_seconds", (), self._settings().drill.every)
         if self._passed_at is None:
-            return []
-        return [("portcullis_drill_last_success_timestamp_seconds", (), self._passed_at)]
+            return [interval]
+        return [interval, ("portcullis_drill_last_success_timestamp_seconds", (), self._passed_at)]
 
 
 def _of_drills(document: Document, model: str) -> list[str]:

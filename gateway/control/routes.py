@@ -6,6 +6,7 @@ from gateway.control import (
     callers,
     callers_bulk,
     directives,
+    drift,
     enforcement,
     groups,
     holds,
@@ -22,6 +23,7 @@ from gateway.control.routing import Route
 ROUTES: tuple[Route, ...] = (
     *probes.ROUTES,
     *models.ROUTES,
+    *drift.ROUTES,
     *holds.ROUTES,
     *orders.ROUTES,
     *directives.ROUTES,

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 
 from gateway.dialects import DIALECTS, Dialect, Operation
-from gateway.dialects.keeping import Act
+from gateway.dialects.keeping import Act, Kept
 from gateway.dialects.messages import Talk
 from gateway.dialects.selectors import Selector
 from gateway.dialects.table import ANY
@@ -55,8 +55,11 @@ in `gateway.settings.Provider.dialect`. The tests in `tests/dialects` walk every
 - Anthropic's SDK fetches a batch's results from the address in the batch, which is the provider's own; fetch
   `/v1/messages/batches/{batch}/results` instead. Google's uploads and Realtime calls by WebRTC go past the gateway in
   the same way, and are not served, or only begun by it.
-- Keys in a query (`?key=`) are refused. Bedrock requests are signed with keys from settings; roles of an instance are
-  not assumed. Callers cannot be known by a signature of theirs: they send their gateway key as the bearer key.
+- A caller's key in a query (Gemini's `?key=`) is taken out of it and goes no further; it is still in the logs of
+  whatever stands between client and gateway, so that a header is better. Other dialects take keys from headers alone;
+  one in the query beside another in a header is refused.
+- Bedrock requests are signed with keys from settings; roles of an instance are not assumed. Callers cannot be known by
+  a signature of theirs: they send their gateway key as the bearer key.
 - An empty model, which vLLM takes for its default, is refused: name it.
 
 ## What bodies are read
@@ -79,9 +82,16 @@ def _rows(dialect: Dialect) -> Iterator[str]:
             ", ".join(_named(operation)),
             ", ".join(_beside(operation)),
             str(operation.body) if operation.talk is None else "messages",
-            ", ".join(f"{kept.act} {kept.kind}" for kept in operation.kept if kept.act is not Act.LISTS),
+            ", ".join(
+                dict.fromkeys(f"{kept.act} {kept.kind}" for kept in _kept(operation) if kept.act is not Act.LISTS)
+            ),
         )
         yield "| " + " | ".join(cell or "-" for cell in cells) + " |"
+
+
+def _kept(operation: Operation) -> tuple[Kept, ...]:
+    """What a request keeps; of a WebSocket, what its messages do."""
+    return operation.kept if operation.talk is None else operation.talk.kept
 
 
 def _named(operation: Operation) -> Iterator[str]:
@@ -136,6 +146,8 @@ def document() -> str:
         places = ", ".join(
             f"`{name.decode()}{': ' + scheme.decode() if scheme else ''}`" for name, scheme in dialect.credentials
         )
+        if dialect.query_keys.taken:
+            places += f", `?{dialect.query_keys.taken}=`"
         parts.append(f"\n## {dialect.name}\n\nRead from: {dialect.source}. Keys: {places}.\n\n")
         parts.append("\n".join(_rows(dialect)) + "\n")
         if dialect.not_served:

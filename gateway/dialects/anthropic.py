@@ -22,8 +22,8 @@ _TYPES = {
     415: "invalid_request_error",
     431: "invalid_request_error",
     451: "permission_error",
-    503: "overloaded_error",
 }
+"""Of a 503, too, none but ``api_error``: for ``overloaded_error`` Claude Code shows words of its own, about a 529."""
 
 
 def error_body(problem: Problem) -> dict[str, Any]:

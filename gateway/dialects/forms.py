@@ -28,6 +28,9 @@ MAX_PARTS = 256
 BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=?-]{1,70}")
 """RFC 2046 §5.1.1, without the blank."""
 
+_HEAD = re.compile(rb"\r\n(?:[A-Za-z-]+:[^\x00-\x1f\x7f]*\r\n)+\r\n")
+"""A part's head. A bare carriage return in it ends a line, or all of it, to readers such as Python's ``email``."""
+
 _DISPOSITION = re.compile(
     r'form-data; ?name="(?P<name>[^"\\]*)"(?P<file>(?:; ?filename="(?:[^"\\]|\\.)*")?(?:; ?filename\*=[^;"\s]+)?)'
 )
@@ -140,6 +143,7 @@ class FormReader:
             b"\r\n" + delimiter + b"--"
         ):
             raise MalformedBodyError("The form must begin and end with its boundary.")
+        _check_heads(body, delimiter)
         count = 0
         try:
             with PushMultipartParser(self.boundary, strict=True, max_segment_count=MAX_PARTS) as parser:
@@ -157,6 +161,15 @@ class FormReader:
             raise MalformedBodyError("The form cannot be read.") from None
         if body.count(delimiter) != count + 1:
             raise MalformedBodyError("The form's boundary stands within a part, or after the end.")
+
+
+def _check_heads(body: bytes, delimiter: bytes) -> None:
+    """See that a plain head follows each delimiter but the last."""
+    at, end = 0, body.rfind(delimiter)
+    while (at := body.find(delimiter, at, end)) >= 0:
+        at += len(delimiter)
+        if not _HEAD.match(body, at):
+            raise MalformedBodyError("A part of the form has a head that some readers read otherwise.")
 
 
 def _part(segment: MultipartSegment, content: bytes) -> _Part:

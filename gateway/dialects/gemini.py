@@ -14,6 +14,7 @@ from gateway.dialects.events import chat_error
 from gateway.dialects.listing import ListShape
 from gateway.dialects.messages import MessageReader, Talk
 from gateway.dialects.openai_operations import creates, deletes, lists, plain, stored, uses
+from gateway.dialects.query_keys import QueryKeys
 from gateway.dialects.selectors import BodyReader, Implied, Selector
 from gateway.dialects.table import ANY, Dialect, Operation, Problem
 
@@ -51,8 +52,8 @@ def stream_error(problem: Problem) -> bytes:
 
 
 def socket_event(problem: Problem) -> bytes:
-    """The last message of a WebSocket: the same object, without its number."""
-    return orjson.dumps(error_body(problem))
+    """The last message of a WebSocket: the SDK raises ``ClientError`` by a ``code`` that stands outside, too."""
+    return orjson.dumps({"code": problem.status, **error_body(problem)})
 
 
 _NOTHING = BodyReader(())
@@ -67,6 +68,7 @@ _LIVE = Talk(
         }
     ),
     socket_event,
+    answers_first=True,
 )
 """The Live API (google-genai 3.4 ``live.py``): the first message names the model; proto3 JSON takes both spellings."""
 
@@ -82,8 +84,8 @@ _TUNED = tuple(
 )  # fmt: skip
 _CACHED = (uses("cached_content", "cachedContent"), uses("cached_content", "cached_content"))
 _VERSIONS = ("v1beta", "v1")
-_QUERY_KEYS = frozenset(("key", "access_token", "oauth_token"))
-"""System parameters of Google's APIs that hold a credential."""
+_TOKENS = frozenset(("access_token", "oauth_token"))
+"""System parameters of Google's APIs that hold a credential, beside ``key``."""
 
 
 def _verbs(version: str, models: str, prefix: str) -> list[Operation]:
@@ -180,7 +182,7 @@ GEMINI = Dialect(
     credential=(b"x-goog-api-key", b""),
     error_body=error_body,
     request_id_header="x-request-id",
-    query_keys=_QUERY_KEYS,
+    query_keys=QueryKeys(taken="key", refused=_TOKENS),
     not_served=(
         (r"\w+ /v1beta/(upload/.*|files:register)|\w+ /upload/.*", "uploads go on at an address outside the gateway"),
         (
@@ -272,6 +274,6 @@ VERTEX = Dialect(
     credential=(b"authorization", b"Bearer "),
     error_body=error_body,
     request_id_header="x-request-id",
-    query_keys=_QUERY_KEYS,
+    query_keys=QueryKeys(refused=_TOKENS | {"key"}),
     source="google-genai 3.4 with vertexai=True, anthropic-python 2.12 lib/vertex",
 )

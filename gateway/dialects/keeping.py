@@ -53,6 +53,9 @@ CHANGEABLE = frozenset(("agent", "assistant", "conversation", "session", "thread
 _OBJECTS = {"response": "response", "run": "thread.run", "thread": "thread"}
 """What an event of a stream says that it tells of, in OpenAI's ``object``."""
 
+_WORDS = ("auto", "none")
+"""What may stand where a conversation's id does, and is none (openai-python ``RealtimeResponseCreateParams``)."""
+
 _ID = re.compile(r"[A-Za-z0-9._~:-]{1,512}")
 _FIRST_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([A-Za-z0-9._~:-]{1,512})"')
 
@@ -76,7 +79,7 @@ class Keeping:
     """One operation's part in what is kept.
 
     ``speaks_for`` are the capabilities of unnamed models that a known thing says more of; ``looks``: it runs nothing,
-    and shows what is there.
+    and shows what is there; ``invokes``: a model runs, or something is shown that one has put out.
     """
 
     creates: tuple[Kept, ...]
@@ -85,6 +88,7 @@ class Keeping:
     in_body: tuple[Kept, ...]
     speaks_for: frozenset[str]
     looks: bool
+    invokes: bool
 
     @property
     def always(self) -> bool:
@@ -94,13 +98,13 @@ class Keeping:
     @property
     def references(self) -> tuple[tuple[str, ...], ...]:
         """Where a body names ids, as paths."""
-        return tuple(tuple(kept.at.split(".")) for kept in self.in_body)
+        return references(self.in_body)
 
     def used(self, segments: dict[str, str], ids: Iterable[tuple[str, str]]) -> tuple[Use, ...]:
         """What a request uses, by its path's segments and the ids that its body names."""
         given = dict(ids)
         uses = [Use(thing(kept.kind, unquote(segments[kept.at])), kept.act is Act.CHANGES) for kept in self.in_path]
-        named = [kept for kept in self.in_body if kept.at in given]
+        named = [kept for kept in self.in_body if given.get(kept.at, _WORDS[0]) not in _WORDS]
         return (*uses, *(Use(thing(kept.kind, given[kept.at]), kept.act is Act.CHANGES) for kept in named))
 
     def deleted(self, segments: dict[str, str]) -> list[Thing]:
@@ -123,10 +127,13 @@ class Keeping:
         return [Thing(kept.kind, first[1].decode()) for kept in self.creates if first and kept.at == "id"]
 
     def created_by(self, event: bytes) -> list[Thing]:
-        """What an event of a stream says has been made, in its data or in the object that it tells of."""
-        data = b"".join(line[5:] for line in event.splitlines() if line.startswith(b"data:"))
+        """What an event of a stream says has been made."""
+        return self.created_in(b"".join(line[5:] for line in event.splitlines() if line.startswith(b"data:")))
+
+    def created_in(self, told: bytes) -> list[Thing]:
+        """What an event's data says has been made, by itself or by the object that it tells of."""
         try:
-            document = orjson.loads(data)
+            document = orjson.loads(told)
         except orjson.JSONDecodeError:
             return []
         if not isinstance(document, dict):
@@ -151,7 +158,13 @@ def keeping(
     if not (creates or deletes or changes or (uses and invokes)):
         return None
     in_path = tuple(one for one in uses if f"{{{one.at}}}" in path)
-    return Keeping(creates, deletes, in_path, tuple(one for one in uses if one not in in_path), speaks_for, looks)
+    in_body = tuple(one for one in uses if one not in in_path)
+    return Keeping(creates, deletes, in_path, in_body, speaks_for, looks, invokes)
+
+
+def references(kept: Iterable[Kept]) -> tuple[tuple[str, ...], ...]:
+    """Where things are named that are used, as paths."""
+    return tuple(tuple(one.at.split(".")) for one in kept if one.act in (Act.USES, Act.CHANGES))
 
 
 def thing(kind: str, spelt: str) -> Thing:

@@ -9,11 +9,12 @@ Sources: openai-python 3.54 ``types/realtime/realtime_client_event_param.py`` an
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from gateway.dialects.keeping import Keeping, Kept, keeping
 from gateway.dialects.selectors import (
     BodyReader,
     MalformedBodyError,
@@ -100,10 +101,29 @@ class Talk:
 
     ``event`` writes the message that says why the gateway ends it. ``joins`` is a parameter of the query by which it
     joins what runs a model that the request does not name. ``key_protocol`` begins a subprotocol that carries the
-    caller's key: a browser can send no header.
+    caller's key: a browser can send no header. ``answers_first``: its SDKs take whatever message comes first for a good
+    answer, so that until then the close alone says why. ``kept`` are things that the provider keeps, and that messages
+    name; ``made_by`` is the kind of the provider's message that says what was made. ``keeping`` is what they come to.
     """
 
     reader: MessageReader
     event: Callable[["Problem"], bytes]
     joins: str = ""
     key_protocol: bytes = b""
+    answers_first: bool = False
+    kept: tuple[Kept, ...] = ()
+    made_by: str = ""
+    keeping: Keeping | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        readers = self.reader.kinds.values()
+        unnamed = {selector.absent for reader in readers for selector in reader.selectors}
+        words = {implied.capability for reader in readers for implied in reader.implied}
+        kept = keeping(self.kept, "", looks=False, invokes=True, speaks_for=frozenset(unnamed - words - {""}))
+        object.__setattr__(self, "keeping", kept)
+
+    def tells_of_a_new_one(self, said: str | bytes | bytearray) -> bool:
+        """Whether a provider's message may be the one that says what was made."""
+        if not self.made_by:
+            return False
+        return self.made_by in said if isinstance(said, str) else self.made_by.encode() in said

@@ -5,7 +5,7 @@ batches' files, messages of threads) counts as using it: it may be a model's tha
 """
 
 from gateway.dialects.events import chat_error, responses_error, socket_event
-from gateway.dialects.keeping import Act, Kept
+from gateway.dialects.keeping import Act, Kept, references
 from gateway.dialects.listing import ListShape
 from gateway.dialects.messages import MessageReader, Talk
 from gateway.dialects.selectors import BodyReader, Implied, Selector
@@ -234,10 +234,14 @@ _REALTIME = (
 _KEY_PROTOCOL = b"openai-insecure-api-key."
 """As browsers send a key (OpenAI's guide to the Realtime API over WebSocket)."""
 
+_KEPT_IN_REALTIME = (
+    changes("conversation", "response.conversation"),
+    changes("conversation", "response.conversation.id"),
+)
 _SESSIONS = BodyReader((
     Selector(("session", "model")), *_TRANSCRIPTION, Selector(("session", "audio", "output", "model")),
     Selector(("response", "model")), Selector(("model",)), *TOOLS,
-))  # fmt: skip
+), references=references(_KEPT_IN_REALTIME))  # fmt: skip
 """Every place of a client's event where a model could stand, whatever the event."""
 
 _SAID_IN_REALTIME = MessageReader(
@@ -253,18 +257,32 @@ _SAID_IN_REALTIME = MessageReader(
     "type",
 )  # fmt: skip
 _NESTED = Selector(("response", "model"))
+_KEPT_IN_RESPONSES = (
+    creates("response"), uses("response", "previous_response_id"), changes("conversation", "conversation"), uses("prompt", "prompt.id"),
+    uses("response", "response.previous_response_id"), *_KEPT_IN_REALTIME, uses("prompt", "response.prompt.id"),
+)  # fmt: skip
+"""As of a request; an event may hold it in ``response``, too."""
+
+_NAMED_IN_RESPONSES = references(_KEPT_IN_RESPONSES)
 _SAID_IN_RESPONSES = MessageReader(
     {
-        "response.create": BodyReader((CHAT, _NESTED, MODERATION, *TOOLS), IMAGE_TOOLS),
-        "response.steer": BodyReader((UPDATED, _NESTED, MODERATION, *TOOLS), IMAGE_TOOLS),
+        "response.create": BodyReader((CHAT, _NESTED, MODERATION, *TOOLS), IMAGE_TOOLS, references=_NAMED_IN_RESPONSES),
+        "response.steer": BodyReader(
+            (UPDATED, _NESTED, MODERATION, *TOOLS), IMAGE_TOOLS, references=_NAMED_IN_RESPONSES
+        ),
     },
     "type",
 )
-REALTIME_TALK = Talk(_SAID_IN_REALTIME, socket_event, joins="call_id", key_protocol=_KEY_PROTOCOL)
+REALTIME_TALK = Talk(
+    _SAID_IN_REALTIME, socket_event, joins="call_id", key_protocol=_KEY_PROTOCOL, kept=_KEPT_IN_REALTIME
+)
+RESPONSES_TALK = Talk(
+    _SAID_IN_RESPONSES, socket_event, key_protocol=_KEY_PROTOCOL, kept=_KEPT_IN_RESPONSES, made_by="response.created"
+)
 SOCKETS = (
     Operation("realtime.connect", "GET", "/v1/realtime", query="model", candidates=ANY, talk=REALTIME_TALK),
     Operation("realtime.translations.connect", "GET", "/v1/realtime/translations", query="model", candidates=ANY, talk=REALTIME_TALK),
-    Operation("responses.connect", "GET", "/v1/responses", invokes=False, talk=Talk(_SAID_IN_RESPONSES, socket_event, key_protocol=_KEY_PROTOCOL)),
+    Operation("responses.connect", "GET", "/v1/responses", invokes=False, talk=RESPONSES_TALK),
 )  # fmt: skip
 """WebSockets: what each message names is decided before it is passed on."""
 

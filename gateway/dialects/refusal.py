@@ -88,7 +88,7 @@ def refuse(
     status = deny.status or (form.under_order if deny.order else form.status)
     details = _details(deny, document, request_id, alternatives, retry=form.retry)
     message = deny.message or form.message.format(model=deny.model or "The model")
-    problem = Problem(status, str(deny.reason), _sentence(message, details), details, request_id)
+    problem = Problem(status, str(deny.reason), _sentences(status, message, details), details, request_id)
     headers = [
         ("Portcullis-Reason", str(deny.reason)),
         ("Cache-Control", "no-store"),
@@ -127,10 +127,20 @@ def _details(
     return details
 
 
-def _sentence(message: str, details: dict[str, Any]) -> str:
-    """The message that SDKs show, with what to use instead."""
+def _sentences(status: int, message: str, details: dict[str, Any]) -> str:
+    """The message, which is all that most programs show: what is off, until when, by whose order, what to use instead.
+
+    Agents take a 403 for a failed sign-in (Claude Code: "Please run /login"), so that one says that it is none.
+    """
+    said = [message if message.endswith((".", "!", "?", "…")) else f"{message}."]
+    if details["until"]:
+        said.append(f"Until {details['until']}.")
+    if order := details.get("order"):
+        said.append(f"Order: {order['authority']}, {order['reference']}.")
+    if status == 403:
+        said.append("Your key is valid.")
     if details["alternatives"]:
-        message = f"{message} You may use: {', '.join(details['alternatives'])}."
+        said.append(f"You may use: {', '.join(details['alternatives'])}.")
     if details["contact"]:
-        message = f"{message} Contact: {details['contact']}"
-    return message
+        said.append(f"Contact: {details['contact']}")
+    return " ".join(said)

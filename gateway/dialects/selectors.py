@@ -10,8 +10,9 @@ Only where a selector's key occurs more than once anywhere, a second, slower pas
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple, Protocol, Self
 
 import orjson
@@ -165,9 +166,7 @@ class BodyReader:
         self._quoted = tuple((key, b'"%b"' % key.lower().encode()) for key in self._keys)
         self._steps = tuple((selector, frozenset(selector.path) - _WILD) for selector in selectors)
         self._words = frozenset((i.path, i.value) for i in implied)
-        occurrence = b'"(?:' + b"|".join(map(_spellings, self._keys)) + rb')"[ \t\r\n]*:'
-        self._among_few_quotes = re.compile(occurrence)
-        self._among_many_quotes = re.compile(_BEFORE_KEY + occurrence)
+        self._among_few_quotes, self._among_many_quotes = _occurrences(self._keys)
         values = {i.value for i in implied if i.value and len(i.path) > 1}
         self._marked = re.compile(b'"(?:' + b"|".join(map(_value_spellings, values)) + b')"') if values else None
 
@@ -434,13 +433,29 @@ _FOLDING = {"k": "\u212a", "s": "\u017f"}
 """The letters beyond ASCII that fold to ASCII ones: the Kelvin sign and the long s (Unicode CaseFolding.txt)."""
 
 
+@cache
+def _occurrences(keys: tuple[str, ...]) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """What finds these keys in a body, and what does where other strings are many. 400 operations have 30 such sets."""
+    occurrence = b'"(?:' + b"|".join(map(_spellings, keys)) + rb')"[ \t\r\n]*:'
+    return re.compile(occurrence), re.compile(_BEFORE_KEY + occurrence)
+
+
 def _spellings(key: str) -> bytes:
     """A group that matches every spelling of a key that some parser takes for it: case, escapes, folding letters."""
     return b"(" + b"".join(_letter(letter) for letter in key) + b")"
 
 
 def _letter(letter: str) -> bytes:
-    forms = {letter.lower(), letter.upper(), _FOLDING.get(letter, letter)}
-    literal = [re.escape(form.encode()) for form in sorted(forms)]
-    escaped = [b"\\\\u(?i:" + f"{ord(form):04x}".encode() + b")" for form in sorted(forms)]
-    return b"(?:" + b"|".join(literal + escaped) + b")"
+    """A letter itself, its other case, or the escape of either: those differ in one digit, as all of ASCII does."""
+    either = sorted({letter.lower(), letter.upper()})
+    codes = [f"{ord(form):{case}}" for form in either for case in ("04x", "04X")]
+    forms = [_any_of(either), rb"\\u" + b"".join(map(_any_of, zip(*codes, strict=True)))]
+    if folding := _FOLDING.get(letter.lower()):
+        forms += [folding.encode(), rb"\\u(?i:%04x)" % ord(folding)]
+    return b"(?:" + b"|".join(forms) + b")"
+
+
+def _any_of(characters: Iterable[str]) -> bytes:
+    """One of some characters."""
+    several = [re.escape(one.encode()) for one in sorted(set(characters))]
+    return several[0] if len(several) == 1 else b"[" + b"".join(several) + b"]"

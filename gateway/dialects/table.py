@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -12,12 +13,16 @@ from gateway.dialects.keeping import Keeping, Kept, keeping
 from gateway.dialects.lines import LineReader
 from gateway.dialects.listing import ListShape
 from gateway.dialects.messages import Talk
+from gateway.dialects.query_keys import NO_KEYS, QueryKeys
 from gateway.dialects.selectors import BodyReader, Implied, Selector
 
-_MODEL_SEGMENT = r"[A-Za-z0-9](?:[A-Za-z0-9._:@+-]|%2[Ff]|%3[Aa]){0,255}"
+_SLASH = r"%2[Ff](?=[A-Za-z0-9])"
+"""An encoded ``/``. Behind it stands a name: dots or a second one would lead a server elsewhere that decodes."""
+
+_MODEL_SEGMENT = rf"[A-Za-z0-9](?:[A-Za-z0-9._:@+-]|{_SLASH}|%3[Aa]){{0,255}}"
 """A model's name in a path: ``/`` and ``:`` may be percent-encoded, once, as SDKs do; nothing else may."""
 
-_ID_SEGMENT = r"[A-Za-z0-9](?:[A-Za-z0-9._~-]|%2[Ff]|%3[Aa]|:){0,511}"
+_ID_SEGMENT = rf"[A-Za-z0-9](?:[A-Za-z0-9._~-]|{_SLASH}|%3[Aa]|:){{0,511}}"
 """Anything else that has an id."""
 
 ANY = "*"
@@ -86,7 +91,6 @@ class Operation:
     talk: Talk | None = None
     reader: BodyReader = field(init=False, repr=False)
     form: Form = field(init=False, repr=False)
-    pattern: re.Pattern[str] = field(init=False, repr=False)
     keeping: Keeping | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -99,7 +103,11 @@ class Operation:
         documents = tuple((name, BodyReader(selectors)) for name, selectors in self.documents)
         lines = None if self.lines is None else LineReader(self.lines)
         object.__setattr__(self, "form", Form(self.selectors, documents, lines))
-        object.__setattr__(self, "pattern", _pattern(self.path))
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """What its raw path matches. Compiled when it is first looked at: few of 300 ever are."""
+        return _pattern(self.path)
 
     def _keeping(self) -> Keeping | None:
         """A thing that is known says which models run unnamed, but for those that a word in the body lets run."""
@@ -108,6 +116,7 @@ class Operation:
         return keeping(self.kept, self.path, looks=self.method == "GET", invokes=self.invokes, speaks_for=speaks_for)
 
 
+@cache
 def _pattern(path: str) -> re.Pattern[str]:
     """What a path's template matches: whole, and by raw bytes."""
     pieces = re.split(r"\{(\w+)\}", path)
@@ -128,8 +137,7 @@ class Dialect:
     ``credentials`` are the request headers that may carry the caller's key, lower case, with the scheme that
     precedes it; ``credential`` is how the gateway's own key is sent upstream. ``error_headers`` are what a refusal's
     head says beside its body. ``not_served`` are operations that its SDKs have and the table has not, with the reason:
-    regular expressions over ``METHOD /path``. ``query_keys`` are parameters that its servers take a key from: refused,
-    because a query goes on as it is, and into logs.
+    regular expressions over ``METHOD /path``. ``query_keys`` are parameters that its servers take a key from.
     """
 
     name: str
@@ -140,7 +148,7 @@ class Dialect:
     request_id_header: str
     error_headers: Callable[[Problem], tuple[tuple[str, str], ...]] = _no_headers
     not_served: tuple[tuple[str, str], ...] = ()
-    query_keys: frozenset[str] = frozenset()
+    query_keys: QueryKeys = NO_KEYS
     source: str = ""
     _exact: dict[tuple[str, str], Operation] = field(init=False, repr=False, default_factory=dict)
     _patterns: dict[tuple[str, int], list[Operation]] = field(init=False, repr=False, default_factory=dict)
@@ -151,11 +159,6 @@ class Dialect:
                 self._patterns.setdefault((operation.method, operation.path.count("/")), []).append(operation)
             else:
                 self._exact[operation.method, operation.path] = operation
-
-    def key_in(self, query: bytes) -> bool:
-        """Whether a query holds a key."""
-        names = (pair.partition(b"=")[0].decode("latin-1") for pair in query.split(b"&"))
-        return any(name.casefold() in self.query_keys for name in names)
 
     def operation(self, method: str, path: str) -> tuple[Operation, str | None] | None:
         """The operation that a method and raw path are, exactly, and the model its path names; else ``None``."""

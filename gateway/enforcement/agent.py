@@ -72,7 +72,7 @@ class Agent(Standing):
         self.name = name
         self.renew_failures = 0
         self.fenced_times = 0
-        self.forged: Counter[str] = Counter()
+        self.forged: Counter[str] = Counter(policy=0, caller=0)
         self.regressions = 0
         self.nacks = 0
         self.records = Records(commands, keys, verifier)
@@ -409,7 +409,9 @@ class Agent(Standing):
 
     def samples(self) -> list[Sample]:
         """What is to be known of the lease."""
+        whole = [] if self._snapshot is None else [self._snapshot.document.max_stale.default * lease.SLOWEST]
         return [
+            *(("portcullis_lease_seconds", (self.name,), seconds) for seconds in whole),
             ("portcullis_renew_failures_total", (self.name,), self.renew_failures),
             ("portcullis_fenced_total", (self.name,), self.fenced_times),
             *(("portcullis_forged_total", (what,), times) for what, times in self.forged.items()),

@@ -5,11 +5,10 @@ of it the replica refuses what its lease no longer covers.
 """
 
 from collections.abc import Iterable, Mapping
-from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from gateway.policy.caller import Caller, Kind, Subject, subject
 from gateway.policy.cover import Cover, closed_by_holds
@@ -45,38 +44,54 @@ class Asked(NamedTuple):
 _NOTHING: Mapping[str, bool] = MappingProxyType({})
 
 
+def _attested(document: Document, at: datetime) -> dict[str, Mapping[str, bool]]:
+    """What organisations' statements that hold by then say, by organisation."""
+    return {
+        org_id: MappingProxyType(org.attestation.terms)
+        for org_id, org in document.orgs.items()
+        if org.end_users is EndUsers.ATTESTED and org.attestation is not None and org.attestation.holds_at(at)
+    }
+
+
 class Snapshot:
     """One revision of the policy, compiled.
 
     ``offline`` maps each model that a hold closes to the hold that answers for it.
     """
 
-    def __init__(self, document: Document, revision: int, at: datetime | None = None) -> None:
+    def __init__(
+        self, document: Document, revision: int, at: datetime | None = None, like: "Snapshot | None" = None
+    ) -> None:
         """Compile for a time: what begins or expires by ``at`` is taken as such, towards denying only.
 
-        Without a time everything that time could deny is denied: windows have begun, attestations are over.
+        Without a time everything that time could deny is denied: windows have begun, attestations are over. ``like``
+        is one of the same document and time: what that one compiled is taken.
         """
         self.document = document
         self.revision = revision
         self._at = at or _END_OF_TIME
-        self._cover = Cover(document.models)
-        self.offline = closed_by_holds(document, self._cover)
-        self.max_stale = {model_id: document.max_stale_of(model) for model_id, model in document.models.items()}
-        ages = document.max_stale
-        self.longest_stale = max(ages.default, ages.controlled, *self.max_stale.values(), 0.0)
-        self._names = Resolution(document.models, self.offline)
-        self.resolve, self.find, self.name_at = self._names.resolve, self._names.find, self._names.name_at
-        self._in_force, self._shadows = compile_directives(document, self._cover, self._at)
-        self._anonymous = self._in_force.anonymous and self._shadows.anonymous
-        self._attested = {
-            org_id: MappingProxyType(org.attestation.terms)
-            for org_id, org in document.orgs.items()
-            if org.end_users is EndUsers.ATTESTED and org.attestation is not None and org.attestation.holds_at(self._at)
-        }
-        self.next_boundary = self._next_boundary()
         self._memo: dict[Any, Decision] = {}
         self._alternatives: dict[Any, list[str]] = {}
         self._eventual: Snapshot | None = None
+        if like is None:
+            self._cover = Cover(document.models)
+            self.offline = closed_by_holds(document, self._cover)
+            self.max_stale = {model_id: document.max_stale_of(model) for model_id, model in document.models.items()}
+            ages = document.max_stale
+            self.longest_stale = max(ages.default, ages.controlled, *self.max_stale.values(), 0.0)
+            self._names = Resolution(document.models, self.offline)
+            self._in_force, self._shadows = compile_directives(document, self._cover, self._at)
+            self._attested = _attested(document, self._at)
+            self.next_boundary = self._next_boundary()
+        else:
+            self._cover, self._names = like._cover, like._names  # noqa: SLF001 - one of its own kind
+            self._in_force, self._shadows = like._in_force, like._shadows  # noqa: SLF001
+            self._attested = like._attested  # noqa: SLF001
+            self.offline, self.max_stale, self.longest_stale = like.offline, like.max_stale, like.longest_stale
+            self.next_boundary = like.next_boundary
+        self.resolve, self.find, self.name_at = self._names.resolve, self._names.find, self._names.name_at
+        self.lookalikes = self._names.lookalikes
+        self._anonymous = self._in_force.anonymous and self._shadows.anonymous
 
     @property
     def eventual(self) -> "Snapshot":
@@ -85,14 +100,13 @@ class Snapshot:
             self._eventual = self if self.next_boundary is None else Snapshot(self.document, self.revision)
         return self._eventual
 
-    def renumbered(self, revision: int) -> Self:
-        """The same policy, compiled for the same time, as another revision: one that edits only callers."""
-        other = copy(self)
-        other.revision = revision
-        other._memo = {}  # noqa: SLF001 - decisions name their revision
-        other._alternatives = {}  # noqa: SLF001
-        other._eventual = None  # noqa: SLF001
-        return other
+    def renumbered(self, revision: int) -> "Snapshot":
+        """The same policy, compiled for the same time, as another revision: one that edits only callers.
+
+        Not by ``copy``: a compiled class has no instances that its ``__init__`` has not seen. Decisions name their
+        revision, so that none is taken over.
+        """
+        return Snapshot(self.document, revision, self._at, like=self)
 
     def _next_boundary(self) -> datetime | None:
         """When this is to be compiled anew: a window begins, an attestation expires. Both only deny more."""

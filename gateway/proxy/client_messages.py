@@ -1,6 +1,7 @@
 """What a client says on a WebSocket: frames put together, messages read strictly, one after the other.
 
-Nothing further is taken while a message is read elsewhere or waits to be sent: that is how the client is held back.
+Nothing further is taken while a message is read elsewhere, while Redis is asked about what it names, or while it waits
+to be sent: that is how the client is held back.
 """
 
 import asyncio
@@ -15,8 +16,11 @@ from gateway.policy.decision import Deny, Reason
 from gateway.proxy.body import BodyTooLargeError, NoRoomError
 from gateway.proxy.head import Refused, malformed
 from gateway.proxy.inbox import Inbox, Said
+from gateway.proxy.keeper import Keeper
+from gateway.proxy.ledger import LedgerBusyError
 from gateway.proxy.reading import AbandonedError, ReadingFailedError
 from gateway.proxy.socket_frames import BrokenFramesError, Piece, Side
+from gateway.proxy.socket_made import SocketMade
 
 if TYPE_CHECKING:
     from gateway.proxy.websocket import SocketExchange
@@ -28,12 +32,15 @@ FRAMES_A_TURN = 256
 class ClientMessages:
     """The messages of one client. What they name is for the exchange to decide."""
 
-    __slots__ = ("_again", "_elsewhere", "_exchange", "_reader", "_side", "inbox")
+    __slots__ = ("_again", "_elsewhere", "_exchange", "_made", "_reader", "_side", "inbox")
 
-    def __init__(self, exchange: "SocketExchange", side: Side, reader: MessageReader, inbox: Inbox) -> None:
+    def __init__(
+        self, exchange: "SocketExchange", side: Side, reader: MessageReader, inbox: Inbox, made: SocketMade | None
+    ) -> None:
         self._exchange = exchange
         self._side = side
         self._reader = reader
+        self._made = made
         self._elsewhere: Said | None = None
         self._again = False
         self.inbox = inbox
@@ -119,7 +126,7 @@ class ClientMessages:
         except HeavyBodyError:
             reading = None
         if reading is not None:
-            self._exchange.decide_on(said, reading)
+            self._decide(said, reading)
             return
         self._elsewhere = said
         try:
@@ -149,11 +156,45 @@ class ClientMessages:
             return
         self._elsewhere = None
         try:
-            self._exchange.decide_on(said, reading)
+            self._decide(said, reading)
         except Refused as refused:
             self._exchange.bye(refused.deny)
         else:
             self.read_on()
+
+    # ------------------------------------------------------------------ made
+
+    def _decide(self, said: Said, reading: Reading) -> None:
+        """Have it decided; where it names things that the provider keeps, when their models are known."""
+        keeper = None if self._made is None else self._made.keeper(reading)
+        if keeper is None or not keeper.must_look_up:
+            self._exchange.decide_on(said, reading)
+            return
+        if not self._exchange.gate.may_look_up():
+            said.close()
+            raise Refused(self._exchange.gate.stale())
+        self._elsewhere = said
+        tasks.spawn(self._ask_ledger(said, keeper, reading), "ledger")
+
+    async def _ask_ledger(self, said: Said, keeper: Keeper, reading: Reading) -> None:
+        """See what is known of the things it names; note the models that it leaves in them, if it may have them."""
+        exchange, made = self._exchange, self._made
+        assert made is not None
+        try:
+            await keeper.look_up()
+            reading = made.widened(keeper, reading)
+            asked = exchange.ask_for(reading)
+            if keeper.must_mark(asked):
+                await keeper.mark(asked)
+        except Refused as refused:
+            exchange.client.run(exchange.bye, refused.deny)
+        except LedgerBusyError:
+            busy = Deny(Reason.OVERLOADED, exchange.gate.revision, message="Too much is asked for at once. Try again.")
+            exchange.client.run(exchange.bye, busy)
+        except (OSError, TimeoutError):
+            exchange.client.run(exchange.bye, exchange.gate.stale())
+        else:
+            exchange.client.run(self._have_read, said, reading)
 
     def close(self) -> None:
         """Forget everything."""

@@ -17,7 +17,9 @@ import httptools
 from gateway.identity.keys import MAX_CREDENTIAL
 from gateway.policy.decision import Deny, Reason
 from gateway.proxy import handshake
-from gateway.proxy.exchange import EVERY_PLACE, Exchange, Stage
+from gateway.proxy.asking import EVERY_PLACE, Stage
+from gateway.proxy.authz import PREFIX, Question
+from gateway.proxy.exchange import Exchange
 from gateway.proxy.head import Head, Refused, malformed, read_head
 from gateway.proxy.known_head import KnownHead, known
 from gateway.proxy.upstream import reset
@@ -308,6 +310,9 @@ class ClientConnection:
 
     def _exchange(self, head: Head) -> Exchange:
         """The way of one request; a WebSocket begins only where nobody waits for an answer on this connection."""
+        if self.gate.answers_authz and head.path.startswith(PREFIX):
+            self._read_anew = None  # the same head again may be about something else
+            return Question(self.gate, self, head, self._headers)
         if head.upgrade is not None and not self._exchanges and handshake.asks(head):
             found = self.gate.find_operation(head.host, head.method, head.path)
             if found is not None and found[2] is not None and found[2][0].talk is not None:

@@ -93,7 +93,8 @@ class Gate:
         self.connections: set[ClientConnection] = set()
         self.buffered = Buffered(self.limits, settings.proxy.spool_dir)
         self.reading = ReadingProcess()
-        self.recorder = Recorder(log, lambda: self.snapshot, log_permits=settings.log.requests)
+        log_permits = settings.log.requests or settings.tracing.endpoint is not None
+        self.recorder = Recorder(log, lambda: self.snapshot, log_permits=log_permits)
         self.counters = self.recorder.counters
         self.ledger = Ledger(made, self.counters)
         self.draining = False
@@ -110,6 +111,7 @@ class Gate:
         }
         self.log_addresses = settings.log.client_address
         self._trusted = settings.proxy.trusted_proxies
+        self.answers_authz = settings.authz.enabled
         self._loop = asyncio.get_running_loop()
         self.now: Callable[[], float] = self._loop.time
         """The loop's clock: timeouts and durations."""

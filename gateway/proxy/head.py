@@ -21,6 +21,7 @@ _QUERY = re.compile(rb"[A-Za-z0-9._~:/@+%=&,!$'()*?-]*")
 _PICKS_MODEL = re.compile(rb"(?:^|&)[^=&]*(?:%|model)[^=&]*(?:=|&|$)", re.IGNORECASE)
 _HOST = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}")
 _LENGTH = re.compile(rb"[0-9]{1,15}")
+_TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
@@ -86,6 +87,7 @@ class Head:
     on_behalf_of: bytes | None = None
     nominated: frozenset[bytes] = frozenset()
     forwarded_for: bytes = b""
+    traceparent: bytes | None = None
     query_model: str | None = None
     upgrade: bytes | None = None
     way: "Way | None" = None
@@ -101,14 +103,17 @@ class Way:
     """What follows from a head alone: where it leads, and under which credential.
 
     A client sends one head again and again on its connection; what was found for the first is kept for the next.
-    ``path`` is within the provider; ``mark`` is the credential's fingerprint; ``onward`` are the heads to the provider
-    without their length, by whether a coding is ruled out.
+    ``path`` is within the provider; ``query`` is what goes on of it, without the ``key`` that was in it; ``mark`` is
+    the credential's fingerprint; ``onward`` are the heads to the provider without their length, by whether a coding is
+    ruled out.
     """
 
     provider: "Upstream | None"
     operation: Operation
     path: str
     path_model: str | None = None
+    query: bytes = b""
+    key: bytes = b""
     credential: str = ""
     mark: str = ""
     by_token: bool = False
@@ -248,6 +253,12 @@ def _forwarded_for(head: Head, value: bytes) -> None:
     head.forwarded_for = b"%b,%b" % (head.forwarded_for, value) if head.forwarded_for else value
 
 
+def _traceparent(head: Head, value: bytes) -> None:
+    """W3C Trace Context §3.2: passed on as it came; two of them, or another form, mean nothing here."""
+    valid = head.traceparent is None and _TRACEPARENT.fullmatch(value) is not None
+    head.traceparent = value if valid else b""
+
+
 def _refuse(_head: Head, _value: bytes) -> None:
     raise malformed("A header that would override method or model is not accepted here.")
 
@@ -262,6 +273,7 @@ _READERS: dict[bytes, Callable[[Head, bytes], None]] = {
     b"connection": _connection,
     b"upgrade": _upgrade,
     b"x-forwarded-for": _forwarded_for,
+    b"traceparent": _traceparent,
     b"portcullis-key": _gateway_key,
     b"portcullis-on-behalf-of": _on_behalf_of,
     **dict.fromkeys(REFUSED, _refuse),

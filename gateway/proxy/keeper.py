@@ -1,8 +1,9 @@
-"""One exchange's part in what its provider keeps: the things it uses, and those it makes.
+"""A request's part, or a message's, in what the provider keeps: the things it uses, and those it makes.
 
 Before the decision: things that the request names are looked up, and their models decided beside those named. Before it
 goes on: models that it will leave in a thing (a thread, a conversation) are noted there. On the way back: what the
-response says was made is remembered, with all of these. A response in one piece waits for that; a stream does not.
+response says was made is remembered, with all of these. A response in one piece waits for that; a stream does not,
+nor does what a provider says on a WebSocket.
 """
 
 from collections.abc import Sequence
@@ -22,23 +23,34 @@ MOST_EVENTS = 64 * 1024
 """Bytes of a stream that are looked at: what it makes, it says first."""
 
 
+def of_request(
+    ledger: Ledger, provider: str, operation: Operation, path: str, ids: Sequence[tuple[str, str]], by: str
+) -> "Keeper":
+    """What a request uses and makes, by its path and the ids that its body names."""
+    assert operation.keeping is not None
+    match = operation.pattern.fullmatch(path)
+    return Keeper(ledger, provider, operation.keeping, {} if match is None else match.groupdict(), ids, by)
+
+
 class Keeper:
-    """What one exchange uses and makes."""
+    """What one request, or one message, uses and makes."""
 
     __slots__ = (
-        "_changing", "_creating", "_entries", "_keeping", "_ledger", "_made", "_marked", "_operation", "_seen", "_size",
+        "_changing", "_creating", "_entries", "_keeping", "_ledger", "_made", "_marked", "_seen", "_size",
         "_stream", "_uses", "asking", "by", "deletes", "held", "provider",
     )  # fmt: skip
 
     def __init__(
-        self, ledger: Ledger, provider: str, operation: Operation, path: str, ids: Sequence[tuple[str, str]], by: str
+        self,
+        ledger: Ledger,
+        provider: str,
+        keeping: Keeping,
+        segments: dict[str, str],
+        ids: Sequence[tuple[str, str]],
+        by: str,
     ) -> None:
-        assert operation.keeping is not None
         self._ledger = ledger
-        self._operation = operation
-        self._keeping: Keeping = operation.keeping
-        match = operation.pattern.fullmatch(path)
-        segments: dict[str, str] = {} if match is None else match.groupdict()
+        self._keeping = keeping
         self._uses: tuple[Use, ...] = self._keeping.used(segments, ids)
         self._changing = [use.thing for use in self._uses if use.changes]
         self._entries: list[Entry | None] | None = None
@@ -59,7 +71,7 @@ class Keeper:
     @property
     def must_look_up(self) -> bool:
         """Whether it uses things whose models count, and nobody has looked yet."""
-        return self._entries is None and bool(self._uses) and self._operation.invokes
+        return self._entries is None and bool(self._uses) and self._keeping.invokes
 
     async def look_up(self) -> None:
         """See what is known of what it uses.
@@ -76,7 +88,7 @@ class Keeper:
         is not known, every model counts that could be meant.
         """
         entries = [entry for entry in self._entries or () if entry is not None]
-        if not self._operation.invokes or not self._uses:
+        if not self._keeping.invokes or not self._uses:
             return asked, False
         known = len(entries) == len(self._uses)
         had = any(entry.names or entry.also for entry in entries)
@@ -138,6 +150,11 @@ class Keeper:
         if len(self._made) >= len(self._keeping.creates) or self._size > MOST_EVENTS:
             self._stop()
 
+    def said(self, event: bytes, asked: Asked) -> None:
+        """A message of the provider on a WebSocket, which says that something has been made."""
+        self._made = self._keeping.created_in(event)
+        self._remember_soon(asked)
+
     def _stop(self) -> None:
         self._creating = self.held = False
 
@@ -169,6 +186,6 @@ class Keeper:
         for one in used:
             if one is not None:
                 entry = entry.with_more(one.names, one.also)
-            elif not self._operation.invokes:
+            elif not self._keeping.invokes:
                 return
         await self._ledger.remember(self.provider, self._made, entry)

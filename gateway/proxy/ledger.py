@@ -5,9 +5,10 @@ not found makes a thing unknown, and for an unknown thing every model counts tha
 """
 
 import asyncio
-import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 import structlog
 from redis.exceptions import RedisError
@@ -29,6 +30,7 @@ OUTSTANDING = 1024
 """Questions under way or waiting; who comes beyond is told to come again."""
 
 _log = structlog.get_logger("portcullis.ledger")
+T = TypeVar("T")
 
 
 class LedgerBusyError(Exception):
@@ -59,8 +61,7 @@ class Ledger:
         missing = [one for one in made if one.id and one not in self._known]
         found: dict[Made, Entry | None] = {one: self._known.get(one) for one in made}
         if missing and self._store is not None:
-            async with self._turn():
-                entries = await self._store.get(missing)
+            entries = await self._in_turn(partial(self._store.get, missing))
             found.update(zip(missing, entries, strict=True))
             for one, entry in found.items():
                 self._keep(one, entry)
@@ -73,12 +74,16 @@ class Ledger:
             LedgerBusyError: too many ask at once.
             OSError, TimeoutError: it is not noted; the request must not go on.
         """
-        if self._store is None:
-            return
-        async with self._turn():
-            for thing in things:
-                if thing.id:
-                    await self._store.add(Made(provider, *thing), names, also)
+        if self._store is not None:
+            await self._in_turn(partial(self._add, self._store, provider, things, names, also))
+
+    @staticmethod
+    async def _add(
+        store: MadeStore, provider: str, things: Sequence[Thing], names: Sequence[str], also: Sequence[str]
+    ) -> None:
+        for thing in things:
+            if thing.id:
+                await store.add(Made(provider, *thing), names, also)
 
     async def remember(self, provider: str, things: Sequence[Thing], entry: Entry) -> None:
         """Remember what was made. If that fails, nobody knows it: counted, and the client is not kept waiting."""
@@ -86,8 +91,7 @@ class Ledger:
             return
         made = [Made(provider, *thing) for thing in things]
         try:
-            async with self._turn():
-                await self._store.put(made, entry)
+            await self._in_turn(partial(self._store.put, made, entry))
         except (LedgerBusyError, OSError, TimeoutError):
             self._counters.add("portcullis_ledger_failures_total")
             return
@@ -102,8 +106,7 @@ class Ledger:
         if self._store is None:
             return
         try:
-            async with self._turn():
-                await self._store.forget(made)
+            await self._in_turn(partial(self._store.forget, made))
         except (LedgerBusyError, OSError, TimeoutError):
             self._counters.add("portcullis_ledger_failures_total")
 
@@ -122,14 +125,14 @@ class Ledger:
             self._alarmed = True
             _log.error("ledger_forged", provider=made.provider, kind=made.kind)
 
-    @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _in_turn(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask Redis when it is one's turn."""
         if self._outstanding >= OUTSTANDING:
             raise LedgerBusyError
         self._outstanding += 1
         try:
             async with asyncio.timeout(SECONDS), self._turns:
-                yield
+                return await ask()
         except RedisError as error:
             raise OSError(str(error)) from error
         finally:

@@ -4,12 +4,21 @@ from gateway.dialects import DIALECTS
 from gateway.dialects.added import added, extended
 from gateway.dialects.table import Dialect
 from gateway.observability.metrics import Counters
-from gateway.proxy.head import HANDSHAKE, Head
+from gateway.proxy.head import HANDSHAKE, Head, Way
 from gateway.proxy.pool import Pool
 from gateway.proxy.resolver import Resolver
 from gateway.proxy.sigv4 import NOT_FORWARDED, Signer
 from gateway.settings import Provider, Settings
 from gateway.tls import watched_client
+
+
+def dialect_of(provider: Provider) -> Dialect:
+    """The dialect that a provider speaks, with its own operations."""
+    more = [
+        added(one.id, one.method, one.path, one.models, one.candidates, invokes=one.invokes)
+        for one in provider.operations
+    ]
+    return extended(DIALECTS[provider.dialect], more, provider.key_header)
 
 
 class Upstream:
@@ -21,11 +30,7 @@ class Upstream:
         self.name = name
         secure = provider.base_url.startswith("https:")
         self.tls = watched_client(provider.tls, f"providers.{name}.tls", counters) if secure else None
-        more = [
-            added(one.id, one.method, one.path, one.models, one.candidates, invokes=one.invokes)
-            for one in provider.operations
-        ]
-        self.dialect: Dialect = extended(DIALECTS[provider.dialect], more, provider.key_header)
+        self.dialect = dialect_of(provider)
         self.forwards = provider.credentials == "forward"
         limits, timeouts = settings.proxy.limits, settings.proxy.timeouts
         self.pool = Pool(name, provider, self.dialect, limits, timeouts, resolver, self.tls)
@@ -45,10 +50,10 @@ class Upstream:
         assert head.way is not None
         onward = head.way.onward.get(identity)
         if onward is None:
-            onward = head.way.onward[identity] = self._onward(head, head.way.path, identity=identity)
+            onward = head.way.onward[identity] = self._onward(head, head.way, identity=identity)
         if self._signer is not None:
             path = self._base_path.decode() + head.way.path
-            onward += self._signer.headers(head.method, path, head.query, body)
+            onward += self._signer.headers(head.method, path, head.way.query, body)
         return onward + (b"\r\n" if head.method == "GET" else b"content-length: %d\r\n\r\n" % len(body))
 
     @property
@@ -59,16 +64,16 @@ class Upstream:
     def upload_head(self, head: Head, length: int | None, *, identity: bool) -> bytes:
         """The head of a request whose body is passed on as it comes; without a length, in chunks."""
         assert head.way is not None
-        onward = self._onward(head, head.way.path, identity=identity)
+        onward = self._onward(head, head.way, identity=identity)
         framing = b"transfer-encoding: chunked" if length is None else b"content-length: %d" % length
         return b"%b%b\r\n\r\n" % (onward, framing)
 
-    def _onward(self, head: Head, path: str, *, identity: bool) -> bytes:
+    def _onward(self, head: Head, way: Way, *, identity: bool) -> bytes:
         """The same, without its length and end."""
-        query = b"?" + head.query if head.query else b""
+        query = b"?" + way.query if way.query else b""
         lines = [
             b"%b %b%b%b HTTP/1.1\r\nhost: %b\r\n"
-            % (head.method.encode(), self._base_path, path.encode(), query, self._host),
+            % (head.method.encode(), self._base_path, way.path.encode(), query, self._host),
             self._credential,
         ]
         secret = self._secret_headers

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gateway.observability.callers import CallersHit
 from gateway.observability.effects import Effects
 from gateway.observability.metrics import Counters
+from gateway.observability.refused import RefusedNames
 from gateway.observability.traffic import Traffic
 from gateway.policy.decision import Deny, Permit, Reason
 from gateway.policy.snapshot import Snapshot
@@ -20,6 +22,8 @@ KEEP_REFUSALS = 10_000
 POLICY_REASONS = frozenset(
     (Reason.MODEL_OFFLINE, Reason.RESTRICTED, Reason.ATTRIBUTE_UNKNOWN, Reason.MODEL_UNRESOLVED, Reason.UNKNOWN_MODEL)
 )
+
+_CODES = {status: f"{status // 100}xx" for status in range(100, 600)}
 
 
 class Lines(Protocol):
@@ -37,6 +41,8 @@ class Recorder:
         self.traffic = Traffic()
         self.effects = Effects()
         self.decisions: Lines | None = None
+        self.refused = RefusedNames()
+        self.hit = CallersHit()
         self._refusals: OrderedDict[str, tuple[tuple[str, ...], tuple[Any, ...]]] = OrderedDict()
         self._shapes: dict[tuple[str, ...], tuple[str, ...]] = {}
         self.log = log
@@ -48,11 +54,17 @@ class Recorder:
         line = summary(exchange)
         model, reason = self.model(line["model"]), line["reason"] or ""
         self.counters.add("portcullis_requests_total", (line["provider"] or "", model, line["decision"], reason))
+        self.counters.add(
+            "portcullis_responses_total",
+            (line["provider"] or "", line["decision"], _CODES.get(exchange.status, "none")),
+        )
         self._time(exchange, line)
         if exchange.denied is not None:
             self._keep_refusal(line)
-            self._blocked(model, reason)
+            self._blocked(model, reason, line["restriction"], line["caller"])
             self.effects.add(line)
+            if exchange.denied.reason is Reason.UNKNOWN_MODEL:
+                self.refused.add(line["provider"] or "", line["model"] or "", line["time"])
         elif exchange.permit is not None and exchange.permit.models:
             self._permitted(exchange, exchange.permit, model)
         if exchange.severed:
@@ -65,9 +77,14 @@ class Recorder:
         if permit.would_deny is not None:
             self.counters.add("portcullis_would_deny_total", (model, permit.would_deny))
 
-    def _blocked(self, model: str, reason: str) -> None:
+    def _blocked(self, model: str, reason: str, restriction: str | None, caller: str | None) -> None:
         if reason in POLICY_REASONS:
             self.counters.add("portcullis_blocked_total", (model, reason))
+            self.counters.add(
+                "portcullis_blocked_by_restriction_total", (model, reason, self._restriction(restriction))
+            )
+            if caller is not None:
+                self.hit.add(model, caller, monotonic())
 
     def _time(self, exchange: "Exchange", line: dict[str, Any]) -> None:
         """How long the provider took, and the whole."""
@@ -76,6 +93,7 @@ class Recorder:
         if exchange.first_byte_at:
             provider = (line["provider"],)
             waited = exchange.first_byte_at - exchange.sent_at
+            self.counters.observe("portcullis_admission_seconds", provider, exchange.sent_at - exchange.began_at)
             self.counters.observe("portcullis_upstream_first_byte_seconds", provider, waited)
             self.counters.observe("portcullis_upstream_duration_seconds", provider, now - exchange.sent_at)
             line["first_byte_ms"] = int(waited * 100_000) / 100
@@ -84,7 +102,8 @@ class Recorder:
         """Count and log what could not even be read as a request."""
         reason, snapshot = str(deny.reason), self._snapshot()
         self.counters.add("portcullis_requests_total", ("", self.model(deny.model), "deny", reason))
-        self._blocked(self.model(deny.model), reason)
+        self.counters.add("portcullis_responses_total", ("", "deny", _CODES.get(status, "none")))
+        self._blocked(self.model(deny.model), reason, deny.restriction, None)
         line = {
             "event": "request", "time": _now(), "request_id": request_id,
             "revision": 0 if snapshot is None else snapshot.revision,
@@ -102,6 +121,13 @@ class Recorder:
             return ""
         snapshot = self._snapshot()
         return model if snapshot is not None and model in snapshot.document.models else "other"
+
+    def _restriction(self, restriction: str | None) -> str:
+        """A bounded label: a directive of the policy, ``hold`` for any hold, or nothing."""
+        if restriction is None:
+            return ""
+        snapshot = self._snapshot()
+        return restriction if snapshot is not None and restriction in snapshot.document.directives else "hold"
 
     def _keep_refusal(self, line: dict[str, Any]) -> None:
         """Remember why, for whoever asks by the request's id; the oldest are forgotten."""
@@ -162,6 +188,8 @@ def summary(exchange: "Exchange") -> dict[str, Any]:
     }
     if exchange.end_user is not None:
         line["end_user"] = exchange.end_user.caller.pseudonym
+    if exchange.head.traceparent:
+        line["traceparent"] = exchange.head.traceparent.decode()
     if gate.log_addresses:
         line["client"] = gate.client_address(exchange.client.peer, exchange.head.forwarded_for)
     return line

@@ -116,6 +116,11 @@ class Side:
         return self._connection.state is ConnectionState.OPEN
 
 
+def fitting(reason: str) -> str:
+    """As much of a close's reason as a control frame holds: 125 bytes less the code (RFC 6455 §5.5)."""
+    return reason.encode()[:123].decode(errors="ignore")
+
+
 NO_STATUS = CloseReason.NO_STATUS_RCVD
 NORMAL = 1000
 GOING_AWAY = 1001

@@ -29,12 +29,14 @@ from gateway.dialects.selectors import MAX_NAMES, Reading
 from gateway.policy.decision import Deny, Reason
 from gateway.policy.snapshot import Asked
 from gateway.proxy import handshake, socket_frames
+from gateway.proxy.asking import Stage
 from gateway.proxy.body import BodyTooLargeError
 from gateway.proxy.client_messages import FRAMES_A_TURN, ClientMessages
-from gateway.proxy.exchange import Exchange, Stage
+from gateway.proxy.exchange import Exchange
 from gateway.proxy.head import Head, Refused, malformed
 from gateway.proxy.inbox import Inbox, Said
 from gateway.proxy.socket_frames import Piece, Side
+from gateway.proxy.socket_made import SocketMade
 from gateway.proxy.upstream import PIECE
 from gateway.proxy.wire import response_head
 
@@ -59,8 +61,8 @@ class SocketExchange(Exchange):
     """One WebSocket. All methods are callbacks of one event loop and return at once."""
 
     __slots__ = (
-        "_at_boundary", "_closing", "_early", "_key", "_messages", "_offered", "_opening", "_ours", "_outgoing",
-        "_pinged_client", "_pinged_provider", "_spoke_at", "_talk", "_theirs",
+        "_at_boundary", "_closing", "_early", "_key", "_made", "_messages", "_offered", "_opening", "_ours",
+        "_outgoing", "_pinged_client", "_pinged_provider", "_spoke_at", "_talk", "_theirs",
     )  # fmt: skip
 
     def __init__(self, gate: "Gate", client: "ClientConnection", head: Head, content_length: int | None) -> None:
@@ -73,6 +75,7 @@ class SocketExchange(Exchange):
         self._ours = Side(server=True)
         self._theirs = Side(server=False)
         self._messages: ClientMessages | None = None
+        self._made: SocketMade | None = None
         self._early: list[bytes] = []
         self._outgoing: deque[Said] = deque()
         self._at_boundary = True
@@ -136,7 +139,11 @@ class SocketExchange(Exchange):
         self._spoke_at = self.gate.now()
         self.stage = Stage.RELAYING
         assert self._talk is not None
-        self._messages = ClientMessages(self, self._ours, self._talk.reader, Inbox(self.gate.buffered, self.caller.id))
+        assert self.provider is not None
+        inbox, made = Inbox(self.gate.buffered, self.caller.id), None
+        if self._talk.keeping is not None:
+            made = self._made = SocketMade(self.gate.ledger, self.provider.name, self._talk, self.caller.id)
+        self._messages = ClientMessages(self, self._ours, self._talk.reader, inbox, made)
         self.client.write(
             response_head(
                 101, b"", handshake.answer(self._opening, passed), self.request_id, self.gate.revision,
@@ -203,24 +210,16 @@ class SocketExchange(Exchange):
 
     def decide_on(self, said: Said, reading: Reading) -> None:
         """Send a message if all that it and those before it name may be had. It is held while none has named any."""
-        assert self._asked is not None
         assert self._messages is not None
         if self._closing:
             said.close()
             return
-        names = tuple(dict.fromkeys((*self._asked.names, *reading.names)))
-        if len(names) > MAX_NAMES:
+        try:
+            asked = self.ask_for(reading)
+        except Refused:
             said.close()
-            raise malformed(f"More than {MAX_NAMES} models on one WebSocket.")
-        self._asked = self._asked._replace(
-            names=names, also=tuple(dict.fromkeys((*self._asked.also, *reading.unnamed)))
-        )
-        decision = self.decide_again()
-        if isinstance(decision, Deny):
-            said.close()
-            raise Refused(decision)
-        self.permit = decision
-        if names or self._asked.also:
+            raise
+        if asked.names or asked.also:
             self._outgoing.extend((*self._messages.inbox.release(), said))
             self._send_on()
             return
@@ -229,6 +228,21 @@ class SocketExchange(Exchange):
         except BodyTooLargeError:
             limit = self.gate.limits.websocket_held_bytes
             raise malformed(f"More than {limit} bytes before a message that names the model.", 413) from None
+
+    def ask_for(self, reading: Reading) -> Asked:
+        """Decide on what a message names, and all that was named before.
+
+        Raises:
+            Refused: it is not to be had.
+        """
+        assert self._asked is not None
+        names = tuple(dict.fromkeys((*self._asked.names, *reading.names)))
+        if len(names) > MAX_NAMES:
+            raise malformed(f"More than {MAX_NAMES} models on one WebSocket.")
+        also = tuple(dict.fromkeys((*self._asked.also, *reading.unnamed)))
+        self._asked = self._asked._replace(names=names, also=also)
+        self.permit = self._decide()
+        return self._asked
 
     def _send_on(self) -> None:
         """Send what may be sent, in pieces, as the provider takes them."""
@@ -285,6 +299,8 @@ class SocketExchange(Exchange):
         if not self._ours.is_open or not (piece.data or piece.message_finished):
             return b""
         self._spoke_at = self.gate.now()
+        if self._made is not None and self._asked is not None:
+            self._made.hear(piece, self._asked, begins=self._at_boundary)
         self._at_boundary = piece.message_finished
         frame = self._ours.message(piece.data, finished=piece.message_finished)
         self.relay.bytes_out += len(frame)
@@ -350,11 +366,13 @@ class SocketExchange(Exchange):
         assert self._talk is not None
         self.denied = deny
         self._abort_upstream()
-        out = []
-        if self._at_boundary and self._ours.is_open:
-            refusal = refuse(deny, *self.gate.refusal_context(self, deny))
-            out.append(self._ours.message(refusal.last_message(self._talk).decode()))
-        self.client.write(b"".join((*out, self._ours.close(code or _code(deny), str(deny.reason)))))
+        refusal = refuse(deny, *self.gate.refusal_context(self, deny))
+        out, why = b"", str(deny.reason)
+        if self._talk.answers_first and not self.relay.bytes_out:
+            why = socket_frames.fitting(f"{why}: {refusal.problem.message}")
+        elif self._at_boundary and self._ours.is_open:
+            out = self._ours.message(refusal.last_message(self._talk).decode())
+        self.client.write(out + self._ours.close(code or _code(deny), why))
         self._end()
 
     def _provider_failed(self, cause: str) -> None:

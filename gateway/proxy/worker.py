@@ -20,10 +20,11 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 import uvloop
@@ -46,7 +47,7 @@ from gateway.identity.records import CallerRecord
 from gateway.observability import logs, process
 from gateway.observability.decisions import Decisions, Files, Http, Sink
 from gateway.observability.effects import KEEP_SECONDS
-from gateway.observability.metrics import Sample
+from gateway.observability.metrics import ERROR_REASONS, METRICS, Counters, Sample
 from gateway.observability.request_log import RequestLog
 from gateway.observability.traffic import bucket, flush
 from gateway.policy.decision import Reason
@@ -57,6 +58,9 @@ from gateway.proxy.tls import TlsTransport
 from gateway.settings import Decisions as DecisionSettings
 from gateway.settings import Settings, load
 from gateway.tls import Watched, keep_current, watched_server
+
+if TYPE_CHECKING:
+    from gateway.observability.tracing import Spans
 
 _CUT = "portcullis_streams_cut_total"
 TRAFFIC_SECONDS = 5.0
@@ -112,11 +116,13 @@ class Worker:
             self._voucher,
         )
         self._request_log = RequestLog(_log_fd(settings))
+        self._spans = None if settings.tracing.endpoint is None else _traced(settings, self._request_log, self._name)
         directory, made = Directory(self._load_caller), self._made_store()
-        self._gate = Gate(settings, self._agent.replica, directory, self._request_log, made)
+        self._gate = Gate(settings, self._agent.replica, directory, self._spans or self._request_log, made)
         self._gate.swept = self._agent.swept
         self._decisions = decisions_of(settings.decisions, self._terms)
         self._gate.recorder.decisions = self._decisions
+        _begin_counting(self._gate.counters, settings.providers)
         listener = settings.proxy.tls
         self._tls = None if listener is None else watched_server(listener, "proxy.tls", self._gate.counters)
 
@@ -263,6 +269,8 @@ class Worker:
         await self._gate.tokens.close()
         await self._gate.reading.close()
         await self._agent.leave()
+        if self._spans is not None:
+            await asyncio.to_thread(self._spans.close)
         self._request_log.close()
         if self._decisions is not None:
             await asyncio.to_thread(self._decisions.close)
@@ -282,6 +290,8 @@ class Worker:
                 return self._samples()
             case "refusal":
                 return self._gate.recorder.refusal(message["request_id"])
+            case "refused":
+                return self._gate.recorder.refused.rows()
             case "hold":
                 return self._hold(read_holds(message["holds"]))
             case _:
@@ -313,7 +323,9 @@ class Worker:
     def _samples(self) -> list[Sample]:
         dropped: Sample = ("portcullis_log_lines_dropped_total", (), self._request_log.dropped)
         running: Sample = ("portcullis_worker_tasks", (self._name,), tasks.running())
-        own = [dropped, running, *process.samples(self._name)]
+        hit = self._gate.recorder.hit.samples(self._name, time.monotonic())
+        lost: Sample = ("portcullis_spans_dropped_total", (), 0 if self._spans is None else self._spans.dropped)
+        own = [dropped, lost, running, *process.samples(self._name), *_limits(self._settings), *hit]
         if self._decisions is not None:
             own += [("portcullis_decision_records_lost_total", (name,), n) for name, n in self._decisions.lost.items()]
         return [*own, *self._agent.samples(), *self._gate.samples(self._name)]
@@ -354,6 +366,36 @@ def decisions_of(settings: DecisionSettings, terms: Callable[[str], tuple[str, .
     if settings.url is not None:
         sinks.append(Http(settings.url, settings.authorization()))
     return Decisions(sinks, terms, settings.sample, settings.queue) if sinks else None
+
+
+def _traced(settings: Settings, log: RequestLog, replica: str) -> "Spans":
+    """The request log, and spans beside it: loaded only where they are asked for."""
+    from gateway.proxy.traced import traced  # noqa: PLC0415 - the extra otel may not be there
+
+    return traced(settings, log, replica)
+
+
+def _begin_counting(counters: Counters, providers: Iterable[str]) -> None:
+    """What alerts look at begins at zero: Prometheus sees no increase in what was not there before."""
+    for definition in METRICS:
+        if definition.kind == "counter" and not definition.labels:
+            counters.born(definition.name)
+    for reason in ERROR_REASONS:
+        for provider in ("", *providers):
+            counters.born("portcullis_requests_total", (provider, "", "deny", reason))
+
+
+def _limits(settings: Settings) -> list[Sample]:
+    """What a worker's gauges come up to when it is full."""
+    limits = settings.proxy.limits
+    return [
+        ("portcullis_client_connections_limit", (), limits.connections),
+        ("portcullis_buffered_bytes_limit", (), limits.buffered_bytes),
+        *(
+            ("portcullis_upstream_connections_limit", (name,), limits.upstream_connections)
+            for name in settings.providers
+        ),
+    ]
 
 
 def _log_fd(settings: Settings) -> int:

@@ -142,7 +142,7 @@ class Conversation:
                 await asyncio.sleep(self._behaviour.interval)
         except ApiError as error:
             await self._ws.close(code=WSCloseCode.UNSUPPORTED_DATA, message=error.message.encode()[:100])
-        except ConnectionError:
+        except (ConnectionError, asyncio.CancelledError):  # aiohttp cancels who answers a peer that has left
             exchange.end(Ended.CLIENT_GONE)
             raise
         finally:

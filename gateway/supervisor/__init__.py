@@ -2,10 +2,11 @@
 
 ::
 
-    port.py       one listening socket per *slot*; it outlives the workers that accept from it
-    accepted.py   the settings that all workers start with, as they were when they were accepted
-    child.py      one worker's process: its channel, what it counted, what state it is in
-    keeper.py     which child fills which slot: starts, back-off, hot restart, hung workers, the end
+    port.py          one listening socket per *slot*; it outlives the workers that accept from it
+    accepted.py      the settings that all workers start with, as they were when they were accepted
+    child.py         one worker's process: its channel, what it counted, what state it is in
+    secret_files.py  files with providers' keys, followed: a change is a hot restart
+    keeper.py        which child fills which slot: starts, back-off, hot restart, hung workers, the end
 """
 
 from gateway.supervisor.accepted import Accepted, accept, taken

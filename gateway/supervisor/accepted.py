@@ -43,6 +43,9 @@ def accept(current: Settings, voucher: bytes = b"") -> Accepted:
     found = load()
     for provider in found.providers.values():
         provider.key()
+        provider.egress_proxy()
+        if provider.aws is not None:
+            provider.aws.keys()
     text = _text()
     if text != before:
         raise SettingsError("the settings file changed while it was read: try again")

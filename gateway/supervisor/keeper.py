@@ -331,8 +331,8 @@ class Supervisor:
         child.kill()
 
     async def count(self) -> None:
-        """Ask every worker for its counts."""
-        await asyncio.gather(*(child.count(ANSWER_SECONDS) for child in self._children))
+        """Ask every worker for its counts; but one that is silent, which costs each answer a second, keeps its last."""
+        await asyncio.gather(*(child.count(ANSWER_SECONDS) for child in self._children if not child.silent))
 
     async def refusal(self, request_id: str) -> dict[str, Any] | None:
         """What some worker remembers of a refusal."""
@@ -341,6 +341,11 @@ class Supervisor:
             if found is not None:
                 return found
         return None
+
+    async def refused(self) -> list[tuple[Any, ...]]:
+        """The names that workers refused as unknown; of those that do not answer in time, none."""
+        asked = (child.ask("refused", ANSWER_SECONDS) for child in list(self._children))
+        return [tuple(row) for rows in await asyncio.gather(*asked) for row in rows or ()]
 
     async def hold(self, holds: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
         """Tell every worker which holds of this machine stand; what each says, ``None`` where it does not in time."""

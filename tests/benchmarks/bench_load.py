@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench_contenders import KEY, PATH, REFUSE, Running, Site, which
 from bench_processes import BenchError, CoreTime, core_time, cpu_seconds, idle_share, pinned
+from bench_site import KEY, REFUSE, Running, Site, which
 from bench_workloads import Workload, body
 
 HERE = Path(__file__).resolve().parent
@@ -22,7 +22,7 @@ wrk.body = file:read("*a")
 file:close()
 wrk.headers["Content-Type"] = "application/json"
 wrk.headers["Authorization"] = "Bearer {key}"
-{refuse}
+{headers}
 {callers}
 function done(summary, latency, requests)
   io.write(string.format(
@@ -33,11 +33,17 @@ function done(summary, latency, requests)
 end
 """
 _CALLERS = """
-local counter = {first}
+local asked, usual = 0, nil
 request = function()
-  counter = counter + 1
-  wrk.headers["Authorization"] = "Bearer {key}-" .. (counter % {count})
-  return wrk.format(nil, nil)
+  asked = asked + 1
+  if asked % {every} > 0 then
+    usual = usual or wrk.format(nil, nil)
+    return usual
+  end
+  wrk.headers["Authorization"] = "Bearer {key}-" .. ((asked / {every} - 1) % {count})
+  local other = wrk.format(nil, nil)
+  wrk.headers["Authorization"] = "Bearer {key}"
+  return other
 end
 """
 
@@ -63,7 +69,8 @@ class Result:
     """One run of one workload on one contender.
 
     ``units`` are requests or relayed events; ``cpu_us`` is the proxy's processor time for each, ``beside_us`` that of
-    the processes it needs beside. ``proxy_idle`` and ``load_idle`` are shares of the two cores: a proxy that is not
+    the processes it needs beside. ``p50_ms`` and ``p99_ms`` are a request's, or an event's from the upstream to the
+    client. ``proxy_idle`` and ``load_idle`` are shares of the two cores: a proxy that is not
     at its limit on a load core that is measures the load. ``coalesced``: events per read of the stream's client.
     """
 
@@ -81,14 +88,16 @@ class Result:
     coalesced: float | None = None
 
 
-def wrk_script(workload: Workload, body_file: Path, first_caller: int = 0) -> str:
+def wrk_script(workload: Workload, body_file: Path, running: Running) -> str:
     """What wrk does, in Lua."""
+    headers = [*running.headers, *([(REFUSE, "1")] if workload.refused else [])]
+    unknown = workload.unknown_every if running.callers else 0
     return _WRK.format(
         body=body_file,
         key=KEY,
         line=LINE,
-        refuse=f'wrk.headers["{REFUSE}"] = "1"' if workload.refused else "",
-        callers=_CALLERS.format(key=KEY, first=first_caller, count=workload.callers) if workload.callers else "",
+        headers="\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in headers),
+        callers=_CALLERS.format(key=KEY, count=running.callers, every=unknown) if unknown else "",
     )
 
 
@@ -110,7 +119,7 @@ def errors_of(wrk: Wrk, *, refused: bool) -> int:
     return broken + (wrk.requests - wrk.status if refused else wrk.status)
 
 
-def run(site: Site, running: Running, workload: Workload, seconds: float, round_number: int) -> Result:
+def run(site: Site, running: Running, workload: Workload, seconds: float) -> Result:
     """Measure once.
 
     Raises:
@@ -118,17 +127,19 @@ def run(site: Site, running: Running, workload: Workload, seconds: float, round_
     """
     if workload.kind == "stream":
         return _run_streams(site, running, workload, seconds)
-    return _run_wrk(site, running, workload, seconds, round_number)
+    return _run_wrk(site, running, workload, seconds)
 
 
-def _run_wrk(site: Site, running: Running, workload: Workload, seconds: float, round_number: int) -> Result:
+def _run_wrk(site: Site, running: Running, workload: Workload, seconds: float) -> Result:
+    if running.forget and workload.unknown_every:
+        running.forget()
     body_file = site.directory / f"{workload.name}.body"
     script = site.directory / f"{workload.name}.lua"
     body_file.write_bytes(body(workload))
-    script.write_text(wrk_script(workload, body_file, round_number * workload.callers // 4))
+    script.write_text(wrk_script(workload, body_file, running))
     command = [
         which("wrk"), "-t", 1, "-c", workload.connections, "-d", f"{max(1, round(seconds))}s", "--timeout", "20s",
-        "-s", script, f"http://127.0.0.1:{running.port}{PATH}",
+        "-s", script, running.url,
     ]  # fmt: skip
     before = _Reading.now(site, running)
     done = subprocess.run(
@@ -138,6 +149,10 @@ def _run_wrk(site: Site, running: Running, workload: Workload, seconds: float, r
     if done.returncode:
         raise BenchError(f"wrk ended with {done.returncode}: {done.stderr}{done.stdout}")
     wrk = read_wrk(done.stdout)
+    if not wrk.requests:
+        raise BenchError("no request was answered")
+    if running.callers and workload.unknown_every and wrk.requests > running.callers * workload.unknown_every:
+        raise BenchError(f"{wrk.requests} requests are more than there are callers for; measure fewer seconds")
     return _result(
         before, after, running, wrk.requests, wrk.seconds,
         p50_ms=wrk.p50_us / 1000, p99_ms=wrk.p99_us / 1000, errors=errors_of(wrk, refused=workload.refused),
@@ -149,8 +164,9 @@ def _run_streams(site: Site, running: Running, workload: Workload, seconds: floa
     request_body = site.directory / f"{workload.name}.body"
     request_body.write_bytes(body(workload))
     command = [
-        sys.executable, HERE / "bench_streams.py", "--port", running.port, "--path", PATH, "--key", KEY,
+        sys.executable, HERE / "bench_streams.py", "--port", running.port, "--path", running.path, "--key", KEY,
         "--body", request_body, "--streams", workload.connections, "--pause", workload.pause, "--seconds", seconds,
+        *(word for name, value in running.headers for word in ("--header", f"{name}: {value}")),
     ]  # fmt: skip
     with subprocess.Popen(
         pinned(site.cores.load, command),
@@ -166,7 +182,7 @@ def _run_streams(site: Site, running: Running, workload: Workload, seconds: floa
             client.kill()
     return _result(
         before, after, running, counted["events"], counted["seconds"], errors=counted["lost"],
-        coalesced=counted["events"] / max(1, counted["reads"]),
+        p50_ms=counted["p50_ms"], p99_ms=counted["p99_ms"], coalesced=counted["events"] / max(1, counted["reads"]),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -108,13 +108,19 @@ class Processes:
         self._started.append(process)
         return process
 
-    def listening(self, name: str, process: subprocess.Popen[bytes], port: int) -> None:
+    @contextlib.contextmanager
+    def besides(self, directory: Path | None = None) -> "Iterator[Processes]":
+        """Processes that end before these do, of the same directory or of another one."""
+        with Processes(directory or self._directory) as others:
+            yield others
+
+    def listening(self, name: str, process: subprocess.Popen[bytes], port: int, seconds: float = START_SECONDS) -> None:
         """Wait until a process accepts connections.
 
         Raises:
             BenchError: it ended, or took too long.
         """
-        wait_for(lambda: process.poll() is not None or listens(port), f"{name} to listen")
+        wait_for(lambda: process.poll() is not None or listens(port), f"{name} to listen", seconds)
         if process.poll() is not None:
             raise BenchError(f"{name} ended with {process.returncode}:\n{self.log(name)}")
 

@@ -12,38 +12,24 @@ import argparse
 import json
 import os
 import platform
-import resource
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench_contenders import (
-    CONTENDERS,
-    DIRECT,
-    MARK,
-    ROOT,
-    Contender,
-    Running,
-    Site,
-    find_envoy,
-    start_upstream,
-    upstream_missing,
-    which,
-)
+from bench_contenders import CONTENDERS
+from bench_gateways import litellm_version, portkey_version
 from bench_load import Result, as_json, run
-from bench_processes import BenchError, Processes, choose_cores
-from bench_report import figures, plot, table
+from bench_others import find_envoy
+from bench_processes import BenchError
+from bench_report import comparisons, figures, plot, table
+from bench_site import BUILD, DIRECT, MARK, ROOT, Contender, Running, Site, which
+from bench_stage import perform, say
 from bench_workloads import WORKLOADS, Workload
 
-RESULTS = ROOT / "build" / "bench"
 WARM_UP_SECONDS = 1.0
 Measured = dict[str, dict[str, list[Result]]]
 """Results by workload and contender, in the order of the rounds."""
@@ -52,24 +38,7 @@ Measured = dict[str, dict[str, list[Result]]]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write."""
     options = _options(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    missing = upstream_missing() or (None if which("wrk") else "no wrk on PATH (Debian: wrk)")
-    if missing:
-        print(f"nothing can be measured: {missing}", file=sys.stderr)
-        return 2
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    try:
-        with _site() as site:
-            _say(f"{site.cores}; {machine()}")
-            _measure_and_report(site, options)
-    except BenchError as error:
-        print(f"\nbench: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nbench: interrupted; everything that was started is ended", file=sys.stderr)
-        return 130
-    return 0
+    return perform(lambda site: _measure_and_report(site, options))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -84,19 +53,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.seconds = options.seconds or (1.0 if options.quick else 2.0)
     options.rounds = options.rounds or (1 if options.quick else 3)
     return options
-
-
-@contextmanager
-def _site() -> Iterator[Site]:
-    """A directory, the upstream, and the end of everything."""
-    cores = choose_cores(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores.load})
-    directory = Path(tempfile.mkdtemp(prefix="pcb-", dir="/tmp"))  # short: sockets live in it
-    try:
-        with Processes(directory) as processes:
-            yield Site(directory, cores, processes, start_upstream(directory, cores, processes))
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 # ---------------------------------------------------------------------------------------------------- what runs
@@ -120,7 +76,9 @@ def chosen_contenders(only: Sequence[str]) -> list[Contender]:
 def runs(workload: Workload, contender: Contender) -> bool:
     """Whether a contender takes part in a workload."""
     if workload.only:
-        return contender.name in (*workload.only, MARK) and not (workload.callers and contender.name == MARK)
+        return contender.name in (*workload.only, MARK)
+    if (contender.rows and workload.name not in contender.rows) or (workload.tls and not contender.start_tls):
+        return False
     return not contender.tags and not (contender.name == DIRECT and workload.refused)
 
 
@@ -130,40 +88,58 @@ def turns(names: Sequence[str], round_number: int) -> list[str]:
     return [*names[start:], *names[:start]]
 
 
-def _measure_and_report(site: Site, options: argparse.Namespace) -> None:
-    workloads = _without_missing(chosen_workloads(options.only, quick=options.quick))
+def _measure_and_report(site: Site, options: argparse.Namespace) -> int:
+    say(f"{site.cores}; {machine()}")
+    workloads = chosen_workloads(options.only, quick=options.quick)
     contenders = [c for c in chosen_contenders(options.only) if any(runs(w, c) for w in workloads)]
     began = time.monotonic()
-    started, skipped = _start(site, contenders)
-    notes = {c.name: c.note for c in contenders if c.name in started}
     measured: Measured = {}
-    for workload in workloads:
-        names = [c.name for c in contenders if c.name in started and runs(workload, c)]
-        measured[workload.name] = _measure(site, workload, {name: started[name] for name in names}, options)
-        print(table(workload, figures(measured[workload.name])) + "\n", flush=True)
-        _write(site, workloads[: len(measured)], measured, options, {"contenders": notes, "skipped": skipped})
-    _say(f"done in {time.monotonic() - began:.0f} s; {RESULTS.relative_to(ROOT)}/bench.json and bench.svg")
-
-
-def _without_missing(workloads: list[Workload]) -> list[Workload]:
-    for workload in workloads:
-        if workload.missing:
-            _say(f"skipped {workload.name}: {workload.missing}")
-    return [workload for workload in workloads if not workload.missing]
-
-
-def _start(site: Site, contenders: Sequence[Contender]) -> tuple[dict[str, Running], dict[str, str]]:
-    started: dict[str, Running] = {}
     skipped: dict[str, str] = {}
+    for workload, results in measure(site, workloads, contenders, options, skipped):
+        measured[workload.name] = results
+        print(table(workload, figures(results)) + "\n", flush=True)
+        notes = {c.name: c.note for c in contenders if c.name not in skipped}
+        _write(site, workloads[: len(measured)], measured, options, {"contenders": notes, "skipped": skipped})
+    print(comparisons({name: figures(results) for name, results in measured.items()}) + "\n", flush=True)
+    say(f"done in {time.monotonic() - began:.0f} s; {BUILD.relative_to(ROOT)}/bench.json and bench.svg")
+    return 0
+
+
+def measure(
+    site: Site, workloads: Sequence[Workload], contenders: Sequence[Contender], options: argparse.Namespace,
+    skipped: dict[str, str],
+) -> Iterator[tuple[Workload, dict[str, list[Result]]]]:  # fmt: skip
+    """Each workload's results, of all contenders that take part and are there; why the others are not: ``skipped``."""
+    started: dict[tuple[str, bool], Running] = {}
+    for tls in sorted({workload.tls for workload in workloads}):
+        wanted = [c for c in contenders if any(runs(w, c) for w in workloads if w.tls == tls)]
+        started |= {(name, tls): running for name, running in _start(site, wanted, skipped, tls=tls).items()}
+    for workload in workloads:
+        names = [c.name for c in contenders if (c.name, workload.tls) in started and runs(workload, c)]
+        yield workload, _measure(site, workload, {name: started[name, workload.tls] for name in names}, options)
+
+
+def _start(
+    site: Site, contenders: Sequence[Contender], skipped: dict[str, str], *, tls: bool = False
+) -> dict[str, Running]:
+    """Start those that can be, with TLS or without."""
+    started: dict[str, Running] = {}
     for contender in contenders:
+        start = contender.start_tls if tls else contender.start
         reason = contender.missing()
+        if reason is None and start is not None:
+            try:
+                started[contender.name] = start(site)
+            except BenchError as error:
+                if not contender.rows:
+                    raise
+                reason = f"it does not start: {error}"
         if reason is None:
-            started[contender.name] = contender.start(site)
-            _say(f"started {contender.name}: {contender.note}")
-        else:
+            say(f"started {contender.name}{' with TLS' if tls else ''}: {contender.note}")
+        elif contender.name not in skipped:
             skipped[contender.name] = reason
-            _say(f"skipped {contender.name}: {reason}")
-    return started, skipped
+            say(f"skipped {contender.name}: {reason}")
+    return started
 
 
 def _measure(
@@ -171,21 +147,24 @@ def _measure(
 ) -> dict[str, list[Result]]:
     """All rounds of a workload, after a warm-up of each contender."""
     results: dict[str, list[Result]] = {name: [] for name in started}
-    if workload.kind == "post" and not workload.callers:
-        for running in started.values():
-            run(site, running, workload, WARM_UP_SECONDS, 0)
+    if workload.kind == "post" and not workload.unknown_every:
+        for name, running in started.items():
+            try:
+                run(site, running, workload, WARM_UP_SECONDS)
+            except BenchError as error:
+                say(f"{workload.name} warm-up {name}: {error}")
     for number in range(options.rounds):
         for name in [name for name in turns(list(started), number) if name in results]:
             where = f"{workload.name} round {number + 1}/{options.rounds} {name}"
             try:
-                result = run(site, started[name], workload, options.seconds, number)
+                result = run(site, started[name], workload, options.seconds)
             except BenchError as error:
                 del results[name]
-                _say(f"{where} FAILED and is left out of this workload: {error}")
+                say(f"{where} FAILED and is left out of this workload: {error}")
                 continue
             results[name].append(result)
             cpu = "" if result.cpu_us is None else f", {result.cpu_us:.1f} µs of CPU each"
-            _say(f"{where}: {result.per_second:,.0f}/s{cpu}")
+            say(f"{where}: {result.per_second:,.0f}/s{cpu}")
     return results
 
 
@@ -214,13 +193,13 @@ def versions() -> dict[str, str]:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             lines = (done.stdout + done.stderr).strip().splitlines()
             found[name] = lines[0].strip() if lines else ""
-    return found
+    return found | {"litellm": litellm_version(), "portkey": portkey_version()}
 
 
 def _write(
     site: Site, workloads: Sequence[Workload], measured: Measured, options: argparse.Namespace, known: dict[str, Any]
 ) -> None:
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    BUILD.mkdir(parents=True, exist_ok=True)
     document = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": machine(),
@@ -238,13 +217,9 @@ def _write(
             for workload in workloads
         },
     }
-    (RESULTS / "bench.json").write_text(json.dumps(document, indent=1))
+    (BUILD / "bench.json").write_text(json.dumps(document, indent=1))
     sections = [(workload, figures(measured[workload.name])) for workload in workloads]
-    (RESULTS / "bench.svg").write_text(plot(sections, f"{site.cores}; {document['time']}"))
-
-
-def _say(line: str) -> None:
-    print(f"# {line}", flush=True)
+    (BUILD / "bench.svg").write_text(plot(sections, f"{site.cores}; {document['time']}"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Reads many event streams at once and counts events: a process of its own, so that it can be pinned.
 
-Says ``running`` once every stream has had an event, then counts for the given seconds and prints one line.
+Says ``running`` once every stream has had an event, then counts for the given seconds and prints one line. Of each
+read it looks at the last event's time of sending, so that how long events take is known, and cheaply.
 """
 
 import argparse
@@ -9,8 +10,11 @@ import json
 import resource
 import sys
 import time
+from array import array
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import quantiles
 from typing import NoReturn, cast
 
 import uvloop
@@ -22,6 +26,25 @@ MAY_FAIL = 0.01
 """Which part of the streams may stay without an event; they are counted as errors."""
 
 
+STAMP = b'"@'
+"""What stands before an event's time of sending: 16 digits, microseconds of CLOCK_MONOTONIC."""
+
+
+def sent_at(data: bytes) -> int | None:
+    """When the last event in a read was sent, if all of the time is there."""
+    found = data.rfind(STAMP)
+    digits = data[found + 2 : found + 18]
+    return int(digits) if found >= 0 and len(digits) == 16 and digits.isdigit() else None
+
+
+def spread(microseconds: Sequence[int]) -> tuple[float | None, float | None]:
+    """The median and the 99th percentile, in milliseconds."""
+    if len(microseconds) < 2:
+        return None, None
+    cuts = quantiles(microseconds, n=100)
+    return cuts[49] / 1000, cuts[98] / 1000
+
+
 class Counts:
     """What all streams have brought."""
 
@@ -31,6 +54,7 @@ class Counts:
         self.events = 0
         self.reads = 0
         self.lost = 0
+        self.took = array("q")
         self.statuses: Counter[str] = Counter()
 
 
@@ -51,6 +75,9 @@ class Stream(asyncio.Protocol):
         found = data.count(b"\n\n")
         counts.events += found
         counts.reads += 1
+        sent = sent_at(data)
+        if sent is not None:
+            counts.took.append(time.monotonic_ns() // 1000 - sent)
         if not self._answered:
             self._answered = True
             counts.statuses[data[9:12].decode("latin-1")] += 1
@@ -67,8 +94,12 @@ class Stream(asyncio.Protocol):
 def request(options: argparse.Namespace) -> bytes:
     """The bytes that each stream begins with."""
     body = Path(options.body).read_bytes()
+    given = dict(line.split(": ", 1) for line in options.header)
+    more = "".join(
+        f"{name}: {value}\r\n" for name, value in ({"Authorization": f"Bearer {options.key}"} | given).items()
+    )
     head = (
-        f"POST {options.path} HTTP/1.1\r\nHost: 127.0.0.1:{options.port}\r\nAuthorization: Bearer {options.key}\r\n"
+        f"POST {options.path} HTTP/1.1\r\nHost: 127.0.0.1:{options.port}\r\n{more}"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         f"x-bench-events: {EVENTS}\r\nx-bench-pause: {options.pause}\r\n\r\n"
     )
@@ -94,10 +125,12 @@ async def measure(options: argparse.Namespace) -> None:
         if counts.waiting > options.streams * MAY_FAIL:
             _give_up(counts, options)
     print("running", flush=True)
-    events, reads, began = counts.events, counts.reads, time.monotonic()
+    events, reads, took, began = counts.events, counts.reads, len(counts.took), time.monotonic()
     await asyncio.sleep(options.seconds)
+    seconds = time.monotonic() - began
+    p50, p99 = spread(counts.took[took:])
     found = {
-        "events": counts.events - events, "reads": counts.reads - reads, "seconds": time.monotonic() - began,
+        "events": counts.events - events, "reads": counts.reads - reads, "seconds": seconds, "p50_ms": p50, "p99_ms": p99,
         "lost": counts.lost + counts.waiting,
     }  # fmt: skip
     print("RESULT " + json.dumps(found), flush=True)
@@ -114,6 +147,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser()
     for name, kind in (("port", int), ("path", str), ("key", str), ("body", str), ("streams", int)):
         arguments.add_argument(f"--{name}", type=kind, required=True)
+    arguments.add_argument("--header", action="append", default=[])
     arguments.add_argument("--pause", type=float, required=True)
     arguments.add_argument("--seconds", type=float, required=True)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

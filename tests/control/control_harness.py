@@ -150,6 +150,7 @@ class Gate:
     traffic: dict[tuple[str, str], int] = field(default_factory=dict)
     workers: dict[str, int] = field(default_factory=dict)
     restart: Any = None
+    refused: list[Any] = field(default_factory=list)
     replicas: list[Replica] = field(default_factory=list)
 
     async def call(
@@ -210,9 +211,9 @@ async def no_metrics() -> bytes:
     return b"portcullis_up 1\n"
 
 
-async def start_gate(redis_server: str, directory: Path) -> Gate:
+async def start_gate(redis_server: str, directory: Path, **more: Any) -> Gate:
     """A control side with a prefix of its own, the seeds' catalog and callers, and an operator per role."""
-    settings = Settings(gateway="test", state_dir=directory, redis={"prefix": f"{{t{secrets.token_hex(8)}}}"})
+    settings = Settings(gateway="test", state_dir=directory, redis={"prefix": f"{{t{secrets.token_hex(8)}}}"}, **more)
     redis = Redis(unix_socket_path=redis_server, socket_timeout=5, protocol=2)
     feed = Redis(unix_socket_path=redis_server, socket_timeout=FEED_BLOCK_MS / 1000 + 2, protocol=2)
     store = Store(redis, Keys(settings.redis.prefix), Signer(Ed25519PrivateKey.generate()))
@@ -228,6 +229,9 @@ async def start_gate(redis_server: str, directory: Path) -> Gate:
     async def traffic() -> Any:
         return gate.traffic
 
+    async def refused() -> Any:
+        return gate.refused
+
     async def restart() -> int:
         return await gate.restart()
 
@@ -238,6 +242,7 @@ async def start_gate(redis_server: str, directory: Path) -> Gate:
         no_metrics,
         lambda: gate.is_ready,
         traffic,
+        refused=refused,
         workers=lambda: gate.workers,
         restart=restart,
     )

@@ -25,6 +25,8 @@ ALLOWED = {
     "DELETE models": "operator approver",
     "POST models": "operator approver",
     "POST offline": "operator approver",
+    "GET catalog": "operator approver",
+    "POST catalog": "operator approver",
     "GET holds": "viewer operator approver auditor",
     "POST holds": "operator approver",
     "GET orders": "viewer operator approver auditor",

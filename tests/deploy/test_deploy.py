@@ -3,21 +3,24 @@
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from gateway.observability.metrics import BY_NAME
 from gateway.settings import SettingsError, load
 
 ROOT = Path(__file__).resolve().parents[2]
-DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/availability.json").read_text())
+DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in (ROOT / "deploy/grafana/dashboards").glob("*.json")}
 QUERIES = [
-    pytest.param(target, id=f"{panel['title']} {target['refId']}")
-    for panel in DASHBOARD["panels"]
+    pytest.param(target, id=f"{name}: {panel['title']} {target['refId']}")
+    for name, dashboard in sorted(DASHBOARDS.items())
+    for panel in dashboard["panels"]
     for target in panel["targets"]
 ]
 SUFFIXES = ("_bucket", "_sum", "_count")
@@ -29,71 +32,12 @@ NO_TOOL = "promtool is not installed"
 
 
 def read_yaml(path):
-    """The part of YAML that the deployment files use; anything else is an error, not a guess."""
-    lines = path.read_text().splitlines()
-    value, rest = _block(lines, 0, 0)
-    assert not any(_content(line) for line in lines[rest:]), f"{path}:{rest + 1}"
-    return value
-
-
-def _content(line):
-    return "" if line.lstrip().startswith("#") else line.strip()
-
-
-def _indent(line):
-    return len(line) - len(line.lstrip(" "))
-
-
-def _next(lines, at):
-    while at < len(lines) and not _content(lines[at]):
-        at += 1
-    return at
-
-
-def _block(lines, at, indent):
-    """The mapping or sequence that begins at ``at``, and the line after it."""
-    mapping, sequence = {}, []
-    at = _next(lines, at)
-    while at < len(lines) and _indent(lines[at]) == indent:
-        text = lines[at][indent:]
-        if text.startswith("- "):
-            if re.match(r"[A-Za-z_]\w*:(\s|$)", text[2:]):
-                lines[at] = " " * (indent + 2) + text[2:]  # a mapping in a sequence: its first key sits on the dash
-                value, at = _block(lines, at, indent + 2)
-            else:
-                value, at = _value(text[2:], lines, at, indent)
-            sequence.append(value)
-        else:
-            found = re.fullmatch(r"([A-Za-z_][\w-]*):(?:\s+(.*))?", text)
-            assert found, f"line {at + 1} is not understood: {text}"
-            assert found[1] not in mapping, f"line {at + 1}: {found[1]} twice"
-            mapping[found[1]], at = _value((found[2] or "").strip(), lines, at, indent)
-        at = _next(lines, at)
-    assert not (mapping and sequence), f"line {at}: a sequence in a mapping"
-    return sequence or mapping, at
-
-
-def _value(text, lines, at, indent):
-    """What stands after a key or a dash."""
-    if text == "|":
-        end = at + 1
-        while end < len(lines) and (not lines[end].strip() or _indent(lines[end]) > indent):
-            end += 1
-        body = lines[at + 1 : end]
-        return "\n".join(line[_indent(body[0]) :] for line in body).rstrip() + "\n", end
-    if not text:
-        following = _next(lines, at + 1)
-        deeper = following < len(lines) and _indent(lines[following]) > indent
-        return _block(lines, following, _indent(lines[following])) if deeper else (None, at + 1)
-    assert re.match(r"[^&*!>'{%@`](?!.* #)", text), f"line {at + 1} is not understood: {text}"
-    if text[0] in '"[':
-        return json.loads(text), at + 1
-    return {"true": True, "false": False}.get(text, int(text) if text.isdigit() else text), at + 1
+    return yaml.safe_load(path.read_text())
 
 
 COMPOSE = read_yaml(ROOT / "docker-compose.yml")
 SERVICES = COMPOSE["services"]
-OURS = ("gateway", "init")
+OURS = ("gateway", "gateway-2", "init")
 
 
 def dockerfile():
@@ -123,7 +67,7 @@ def ranges_filled(expr):
 def test_query_names_metrics_and_labels_that_the_gateway_exposes(target):
     expr = target["expr"]
     names = re.findall(r"\b[a-z]+_[a-z_]*(?:_total|_seconds|_bucket|_sum|_count|_requests|_revision|_offline)\b", expr)
-    names = set(names) | set(re.findall(r"\bportcullis_\w+", expr))
+    names = set(names) | set(re.findall(r"\b(?:portcullis|process)_\w+", expr))
     assert names
     labels = {"job", "instance"}
     for name in names:
@@ -160,20 +104,42 @@ def test_dashboard_shows_what_an_operator_asks_for():
     }
 
 
-def test_dashboard_needs_no_plugin_and_the_datasource_that_is_provisioned():
+def test_every_metric_is_shown_somewhere():
+    """But what only tells how long a process has run."""
+    shown = {
+        name for target in QUERIES for name in re.findall(r"\b(?:portcullis|process)_\w+", target.values[0]["expr"])
+    }
+    shown = {next((name.removesuffix(s) for s in SUFFIXES if name.endswith(s)), name) for name in shown}
+    assert BY_NAME.keys() - shown == {"process_start_time_seconds", "portcullis_drill_interval_seconds"}
+
+
+@pytest.mark.parametrize("name", ["availability", "gate", "enforcement"])
+def test_dashboard_is_made_by_its_script(name):
+    assert DASHBOARDS.keys() == {"availability", "gate", "enforcement"}
+    script = runpy.run_path(str(ROOT / "deploy/grafana/build.py"))
+    file = ROOT / f"deploy/grafana/dashboards/{name}.json"
+    assert file.read_text() == script["dashboard"](name), "run: python deploy/grafana/build.py"
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_dashboard_needs_no_plugin_and_the_datasource_that_is_provisioned(name):
+    dashboard = DASHBOARDS[name]
     (source,) = read_yaml(ROOT / "deploy/grafana/provisioning/datasources/prometheus.yml")["datasources"]
-    assert DASHBOARD["uid"] == "portcullis-availability"
-    assert {panel["type"] for panel in DASHBOARD["panels"]} <= CORE_PANELS
-    used = [panel["datasource"] for panel in DASHBOARD["panels"]] + [t.values[0]["datasource"] for t in QUERIES]
+    assert dashboard["uid"] == f"portcullis-{name}"
+    assert {panel["type"] for panel in dashboard["panels"]} <= CORE_PANELS
+    targets = [target for panel in dashboard["panels"] for target in panel["targets"]]
+    used = [part["datasource"] for part in (*dashboard["panels"], *targets)]
     assert all(each == {"type": source["type"], "uid": source["uid"]} for each in used)
 
 
-def test_panels_have_their_own_ids_and_do_not_overlap():
-    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_panels_have_their_own_ids_and_do_not_overlap(name):
+    panels = DASHBOARDS[name]["panels"]
+    ids = [panel["id"] for panel in panels]
     assert len(ids) == len(set(ids))
     cells = [
         (x, y)
-        for g in (panel["gridPos"] for panel in DASHBOARD["panels"])
+        for g in (panel["gridPos"] for panel in panels)
         for x in range(g["x"], g["x"] + g["w"])
         for y in range(g["y"], g["y"] + g["h"])
     ]
@@ -201,7 +167,7 @@ def test_promtool_accepts_the_configuration():
 def test_prometheus_scrapes_the_admin_listener():
     prometheus = read_yaml(ROOT / "deploy/prometheus/prometheus.yml")
     port = SERVICES["gateway"]["environment"]["PORTCULLIS_ADMIN__LISTEN"].rpartition(":")[2]
-    assert prometheus["scrape_configs"][0]["static_configs"][0]["targets"] == [f"gateway:{port}"]
+    assert prometheus["scrape_configs"][0]["static_configs"][0]["targets"] == [f"gateway:{port}", f"gateway-2:{port}"]
 
 
 def test_the_datasource_knows_how_often_prometheus_scrapes():
@@ -271,7 +237,7 @@ def test_every_configured_provider_gets_its_key_and_must(monkeypatch):
 def test_no_secret_is_written_down():
     for service in SERVICES.values():
         for name, value in service.get("environment", {}).items():
-            if re.search(r"KEY|TOKEN|PASSWORD|SECRET", name):
+            if re.search(r"KEY|TOKEN|PASSWORD|SECRET", name) and not name.endswith("_FILE"):
                 assert value.startswith("${"), name
 
 

@@ -85,6 +85,8 @@ def test_what_is_listed(dialect, method, path, operation, model):
         ("POST", "/v1/batches/x"), ("POST", "/v1/fine_tuning/jobs/"), ("POST", "/v1/images/generations/x"),
         ("POST", "/v1/load_lora_adapter"), ("POST", "/api/pull"), ("POST", "/v1/organization/users"),
         ("GET", "/v1/models/"), ("GET", "/v1/models/a/b"), ("GET", "/v1/models/.."), ("GET", "/v1/models/a%2eb"),
+        ("GET", "/v1/models/a%2F..%2F..%2Ffiles"), ("GET", "/v1/files/f%2f%2e%2e"), ("GET", "/v1/files/f%2F..%2F..%2Fresponses%2Fr"),
+        ("DELETE", "/v1/files/f%2F./x"), ("GET", "/v1/files/f%2F%2Fx"), ("GET", "/v1/files/f%2F/content"), ("GET", "/v1/models/a%2f"),
         ("GET", "/v1/models/a%252fb"), ("GET", "/v1/models/%2fa"), ("GET", "/v1%2fmodels"), ("GET", "/v1/models/a%00"),
         ("GET", "/v1/models/-a"), ("GET", "/v1/models/a\n"), ("GET", "/v1/models/" + "a" * 257),
     ],

@@ -138,15 +138,23 @@ def test_the_portcullis_object_says_everything():
 @pytest.mark.parametrize(
     ("deny", "alternatives", "message"),
     [
-        (DENY, [], "Off by directive. Contact: help@example.com"),
-        (DENY, ["a", "b"], "Off by directive. You may use: a, b. Contact: help@example.com"),
-        (Deny(Reason.MODEL_OFFLINE, 1, model="m"), [], "m is offline for everyone. Contact: help@example.com"),
+        (DENY, [], "Off by directive. Your key is valid. Contact: help@example.com"),
+        (DENY, ["a", "b"], "Off by directive. Your key is valid. You may use: a, b. Contact: help@example.com"),
+        (Deny(Reason.MODEL_OFFLINE, 1, model="m"), [], "m is offline for everyone. Your key is valid. Contact: help@example.com"),
         (Deny(Reason.UNKNOWN_MODEL, 1, model="m"), [], "There is no model m here. Contact: help@example.com"),
-        (Deny(Reason.MODEL_OFFLINE, 1), [], "The model is offline for everyone. Contact: help@example.com"),
+        (Deny(Reason.MODEL_OFFLINE, 1), [], "The model is offline for everyone. Your key is valid. Contact: help@example.com"),
+        (Deny(Reason.RESTRICTED, 1, model="m", order="o-1", until=SINCE), [], f"m is not available to you. Until {SINCE}. Contact: help@example.com"),
     ],
-)
+)  # fmt: skip
 def test_the_message_says_what_and_what_else(deny, alternatives, message):
     assert refuse(deny, document(), None, "r", alternatives).problem.message == message
+
+
+def test_the_message_names_an_order_that_may_be_told():
+    deny, policy = ordered(disclose=True)
+    assert refuse(deny, policy, None, "r", ["a"]).problem.message == (
+        "claude-fable-5 is offline for everyone. Order: BIS, 2026-1. You may use: a. Contact: help@example.com"
+    )
 
 
 SHAPES = {
@@ -203,7 +211,7 @@ def test_the_body_has_the_dialects_shape(name, reason):
         ("anthropic", Reason.UNAUTHENTICATED, None, "authentication_error"),
         ("anthropic", Reason.UNKNOWN_MODEL, None, "not_found_error"),
         ("anthropic", Reason.MALFORMED, None, "invalid_request_error"),
-        ("anthropic", Reason.POLICY_STALE, None, "overloaded_error"),
+        ("anthropic", Reason.POLICY_STALE, None, "api_error"),
         ("anthropic", Reason.UPSTREAM_UNREACHABLE, None, "api_error"),
     ],
 )
@@ -263,4 +271,7 @@ def test_an_operation_that_does_not_stream_has_no_last_event():
 
 def test_text_beyond_ascii_stays_text():
     deny = Deny(Reason.MODEL_OFFLINE, 1, model="m", message="Gesperrt – bitte später")
-    assert json.loads(refuse(deny, None, None, "r").body())["error"]["message"] == "Gesperrt – bitte später"
+    assert (
+        json.loads(refuse(deny, None, None, "r").body())["error"]["message"]
+        == "Gesperrt – bitte später. Your key is valid."
+    )

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.dialects import DIALECTS
-from gateway.identity.credentials import CredentialError, gateway_credential
+from gateway.identity.credentials import CredentialError, KeyInTwoPlacesError, gateway_credential
 from gateway.identity.keys import MAX_CREDENTIAL
 
 OPENAI, COMPATIBLE, ANTHROPIC = (DIALECTS[name].credentials for name in ("openai", "openai-compatible", "anthropic"))
@@ -59,3 +59,11 @@ def test_where_the_providers_credential_is_forwarded_only_our_own_header_counts(
     assert gateway_credential(b"k", [(b"authorization", b"Bearer sk-own")], OPENAI, forwards=True) == "k"
     with pytest.raises(CredentialError):
         gateway_credential(None, [BEARER], OPENAI, forwards=True)
+
+
+def test_one_in_the_query_is_the_only_one():
+    assert gateway_credential(None, [], OPENAI, forwards=False, in_query=b"k") == "k"
+    assert gateway_credential(None, [(b"authorization", b"Bearer ")], OPENAI, forwards=False, in_query=b"k") == "k"
+    for own, headers in ((None, [BEARER]), (b"k", [])):
+        with pytest.raises(KeyInTwoPlacesError):
+            gateway_credential(own, headers, OPENAI, forwards=False, in_query=b"k")

@@ -7,10 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.observability.metrics import BY_NAME, METRICS, Counters, expose, merge
+from gateway.observability.metrics import BY_NAME, LABELS, METRICS, Counters, expose, merge
+from gateway.policy.decision import Deny, Reason
+from gateway.proxy.recorder import Recorder
 
 REQUESTS = "portcullis_requests_total"
-STANDARD = ("process_open_fds", "process_max_fds", "process_resident_memory_bytes")
+STANDARD = (
+    "process_cpu_seconds_total", "process_open_fds", "process_max_fds", "process_resident_memory_bytes",
+    "process_start_time_seconds",
+)  # fmt: skip
 """prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics: the names that every client library uses."""
 FIRST_BYTE = "portcullis_upstream_first_byte_seconds"
 
@@ -51,6 +56,20 @@ def test_names_are_unique():
 def test_nothing_that_tells_people_apart_is_a_label():
     labels = {label for definition in METRICS for label in definition.labels}
     assert not labels & {"caller", "pseudonym", "nationality", "org", "key", "request_id", "path"}
+
+
+def test_every_label_says_what_bounds_it():
+    assert {label for definition in METRICS for label in definition.labels} == LABELS.keys()
+
+
+@given(st.lists(st.text(min_size=1), max_size=30))
+def test_names_that_clients_make_up_are_one_label(names):
+    recorder = Recorder(None, lambda: None, log_permits=True)
+    for name in names:
+        recorder.fault(Deny(Reason.UNKNOWN_MODEL, 1, model=name, restriction=name), 404, name)
+    labels = {(metric, labels) for metric, labels, _ in recorder.counters.samples()}
+    assert len(labels) == (4 if names else 0)
+    assert not {part for _, labels in labels for part in labels} - {"", "deny", "other", "hold", "4xx", "unknown_model"}
 
 
 def test_counting():

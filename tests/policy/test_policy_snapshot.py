@@ -449,3 +449,19 @@ def test_a_replica_decides_as_the_control_side_does(standing, asked):
     made = under(standing)
     again = Snapshot(reread(made.document), 1)
     assert again.decide(ALICE, asked) == made.decide(ALICE, asked)
+
+
+# ---------------------------------------------------------------------------------------------------- only callers
+
+
+def test_a_revision_that_edits_only_callers_is_the_same_policy_under_another_number():
+    before = Snapshot(document(holds={"h-1": hold("claude-fable-5")}), 7, AT)
+    asked = [Asked("anthropic", (name,), "chat") for name in ("claude-fable-5", "claude-opus-4-5", "nobody's")]
+    decided = [before.decide(ALICE, one) for one in asked]
+    after = before.renumbered(8)
+    assert (before.revision, after.revision) == (7, 8)
+    assert [told(after.decide(ALICE, one)) for one in asked] == [told(decision) for decision in decided]
+    assert [after.decide(ALICE, one).revision for one in asked] == [8, 8, 8]
+    for field in ("document", "offline", "max_stale", "longest_stale", "next_boundary"):
+        assert getattr(after, field) == getattr(before, field), field
+    assert after.find("claude-fable-latest") == before.find("claude-fable-latest")

@@ -43,6 +43,7 @@ class Door:
             "compatible": {"dialect": "openai-compatible", "base_url": base, "credentials": "forward"},
             "hosted": {"dialect": "openai", "base_url": base, "host": "models.example"},
             "gemini": {"dialect": "gemini", "base_url": base, "api_key": "g-provider"},
+            "own-keys": {"dialect": "gemini", "base_url": base, "credentials": "forward"},
             "closed": {"dialect": "openai", "base_url": "http://127.0.0.1:1"},
         }
         self.settings = Settings(state_dir=state_dir, providers=providers, proxy=proxy)

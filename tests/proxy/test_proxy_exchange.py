@@ -387,6 +387,8 @@ async def test_what_the_policy_denies_goes_nowhere(client, provider, door, path,
     assert refused.json["error"]["portcullis"]["model"] == model
     assert provider.connections == 0
     assert (door.lines[0]["decision"], door.lines[0]["reason"]) == ("deny", reason)
+    wanted = [row[:3] for row in door.gate.recorder.refused.rows()]
+    assert wanted == ([(path.split("/")[1], model, 1)] if reason == "unknown_model" else []), "what catalog drift tells"
 
 
 async def test_a_refusal_says_what_else_there_is(client, door):
@@ -644,3 +646,37 @@ async def test_made_up_models_do_not_make_up_metrics(client, door):
         await client.ask(post(model=f"made-up-{number}"))
     labels = {labels for name, labels, _ in door.gate.counters.samples() if name == "portcullis_requests_total"}
     assert labels == {("openai", "other", "deny", "unknown_model")}
+
+
+# ---------------------------------------------------------------------- traces
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+async def test_trace_context_goes_on_unchanged_and_stands_in_the_line(client, provider, door):
+    headers = (f"traceparent: {TRACEPARENT}", "tracestate: congo=t61rcWkgMzE,rojo=00f067aa0ba902b7")
+    client.send(post(headers=headers))
+    upstream = await provider.accept()
+    message = await upstream.message()
+    sent = dict(message.headers)
+    assert sent["traceparent"] == TRACEPARENT
+    assert sent["tracestate"] == "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"
+    upstream.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+    await client.head()
+    assert [line["traceparent"] for line in door.lines] == [TRACEPARENT]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (),
+        ("traceparent: secret",),
+        (f"traceparent: {TRACEPARENT}", f"traceparent: {TRACEPARENT}"),
+        ("traceparent: 00-00000000000000000000000000000000-00f067aa0ba902b7-01",),
+        (f"traceparent: {TRACEPARENT}-more",),
+    ],
+)
+async def test_what_is_no_trace_context_is_not_in_the_line(client, door, headers):
+    door.close_models("gpt-5.4")
+    await client.ask(post(headers=headers))
+    assert ["traceparent" in line for line in door.lines] == [False]

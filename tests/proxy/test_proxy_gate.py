@@ -99,3 +99,15 @@ async def test_a_hold_shows_at_zero_before_anybody_is_refused(door):
     door.close_models("gpt-5.4")
     text = expose([door.gate.samples("r")]).decode()
     assert 'portcullis_blocked_total{model="gpt-5.4",reason="model_offline"} 0.0' in text
+
+
+async def test_what_blocks_is_told_by_directive_and_whom_it_hits(door: Door, client):
+    door.close_models("gpt-5.4")
+    for _ in range(2):
+        await client.ask(post())
+    samples = {(name, labels): value for name, labels, value in door.gate.samples("r")}
+    blocked = "portcullis_blocked_by_restriction_total"
+    assert samples[blocked, ("gpt-5.4", "model_offline", "hold")] == 2
+    assert samples["portcullis_responses_total", ("openai", "deny", "4xx")] == 2
+    hit = door.gate.recorder.hit
+    assert hit.samples("r", hit._began) == [("portcullis_callers_blocked", ("gpt-5.4", "r"), 1)]

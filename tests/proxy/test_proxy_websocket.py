@@ -416,8 +416,11 @@ async def test_live_names_its_model_in_the_first_message(open_door, connect, pro
     ours.say({"setup": {"model": "models/gemini-3-flash"}})
     assert await theirs.json() == {"realtime_input": {"text": "early"}}
     assert "setup" in await theirs.json()
+    theirs.say({"setupComplete": {}})
+    assert await ours.json() == {"setupComplete": {}}
     ours.say({"setup": {"model": "models/gemini-3-pro"}})
     refused = await ours.json()
+    assert refused["code"] == 403, "where the SDK looks"
     assert (refused["error"]["code"], refused["error"]["status"]) == (403, "PERMISSION_DENIED")
     assert await ours.closed() == (1008, "model_offline")
     assert await theirs.quiet()
@@ -441,8 +444,18 @@ async def test_what_live_does_not_take(open_door, connect, provider, message):
     door.close_models("gemini-3-pro")
     ours, theirs = await talk(await connect(door), provider, LIVE)
     ours.say(message)
-    assert (await ours.json())["error"]["portcullis"]["reason"] in ("malformed", "model_unresolved")
-    assert (await ours.closed())[0] == 1008
+    code, why = await ours.closed()
+    assert (code, why.partition(":")[0]) in ((1008, "malformed"), (1008, "model_unresolved"))
+    assert await theirs.quiet()
+
+
+async def test_live_is_refused_by_the_close_alone_before_anything_was_said(open_door, connect, provider):
+    """The SDK takes any first message for a good answer; what a close says it raises."""
+    door = await open_door(policy=GEMINI)
+    door.close_models("gemini-3-pro", public_message="ü" * 200)
+    ours, theirs = await talk(await connect(door), provider, LIVE)
+    ours.say({"setup": {"model": "models/gemini-3-pro"}})
+    assert await ours.closed() == (1008, "model_offline: " + "ü" * 54)
     assert await theirs.quiet()
 
 

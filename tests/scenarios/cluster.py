@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import redis
 from line import Line
+from redaction import check
 from system import ROOT, START_SECONDS, Answer, System, wait_for
 
 from gateway.embedded import find_server
@@ -137,7 +138,11 @@ class Cluster:
         self.end_redis()
         for line in self.lines:
             await line.stop()
-        await asyncio.to_thread(self._remove)
+        try:
+            for gateway in self.gateways:
+                check(gateway.directory / "gateway.log")
+        finally:
+            await asyncio.to_thread(self._remove)
 
     def _remove(self) -> None:
         for gateway in self.gateways:

@@ -16,6 +16,7 @@ from typing import Any
 
 import aiohttp
 import psutil
+from redaction import check, plant
 
 from gateway.embedded import find_server
 
@@ -227,6 +228,15 @@ class System:
         process.wait()
 
     def stop(self) -> None:
+        if self.proxy and "gateway" in self.processes:
+            plant(self.proxy)
+        self._end()
+        try:
+            check(self.directory / "gateway.log")
+        finally:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _end(self) -> None:
         gateway = self.processes.pop("gateway", None)
         if gateway is not None:
             children = psutil.Process(gateway.pid).children() if gateway.poll() is None else []
@@ -238,7 +248,6 @@ class System:
                     child.kill()
         for name in list(self.processes):
             self.kill(name)
-        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def _is_worker(process: psutil.Process) -> bool:

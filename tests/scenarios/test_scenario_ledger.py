@@ -1,12 +1,15 @@
 """Things made through the gateway are known by their models afterwards: what is off stops those of it, and no others."""
 
 import asyncio
+import contextlib
 import json
 
 import aiohttp
 import pytest
 import redis
 from system import until
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 A, K = "gpt-5.4-mini", "gpt-5.4"
 ALICE, BOB = "demo-alice", "demo-bob"
@@ -107,6 +110,51 @@ async def test_one_model_off_stops_what_was_made_with_it_and_nothing_else(system
     assert (await api("DELETE", f"responses/{of_k['response']}"))[0] == 200
     await system.release_all()
     assert (await api(*modelless(of_k)[1]))[0] != 403
+
+
+@contextlib.asynccontextmanager
+async def socket(system, path="responses"):
+    headers = {"Authorization": f"Bearer {ALICE}", "X-Sim-Interval": "0"}
+    async with connect(f"{system.proxy.replace('http', 'ws')}/openai/v1/{path}", additional_headers=headers) as ws:
+        yield ws
+
+
+async def said(ws, **message):
+    """What comes back to a message, up to the end of the answer or the connection."""
+    await ws.send(json.dumps({"type": "response.create", **message}))
+    heard = []
+    with contextlib.suppress(ConnectionClosed):
+        while not heard or heard[-1]["type"] not in ("response.completed", "error"):
+            heard.append(json.loads(await asyncio.wait_for(ws.recv(), 10)))
+    return heard
+
+
+async def test_a_message_on_a_websocket_is_decided_as_a_request(system, api):
+    of_a = await api.made("responses", {"model": A, "input": "Hi A"})
+    of_k = await api.made("responses", {"model": K, "input": "Hi K"})
+    conversation = await api.made("threads", {})  # any id that nobody has for a conversation
+    async with socket(system) as ws:
+        begun = [event for event in await said(ws, model=K, input="Hi K") if event["type"] == "response.created"]
+    by_socket = begun[0]["response"]["id"]
+    await system.offline(K)
+    arrived = (await system.simulated("/_sim/stats"))["total"]
+    for message in (
+        {"previous_response_id": of_k, "input": "And?"},
+        {"previous_response_id": of_k, "model": A, "input": "And?"},
+        {"previous_response_id": by_socket, "model": A, "input": "And?"},
+    ):
+        over_http = await refused(api, "POST", "responses", message)
+        async with socket(system) as ws:
+            (error,) = await said(ws, **message)
+            assert reason(error) == over_http == "model_offline"
+            with pytest.raises(ConnectionClosed) as closed:
+                await ws.recv()
+            assert closed.value.rcvd.code == 1008
+    assert (await system.simulated("/_sim/stats"))["total"] - arrived <= 3, "handshakes alone"
+    async with socket(system) as ws:
+        assert (await said(ws, model=A, previous_response_id=of_a, input="And?"))[-1]["type"] == "response.completed"
+        assert (await said(ws, model=A, conversation=conversation, input="Hi"))[-1]["type"] == "response.completed"
+        assert reason((await said(ws, previous_response_id="resp_elsewhere"))[-1]) == "model_unresolved"
 
 
 async def test_a_thing_is_decided_for_whoever_uses_it(system, api):

@@ -8,6 +8,7 @@ import botocore
 import botocore.config
 import botocore.exceptions
 import pytest
+import websockets
 from certificates import Authority
 from system import new_system
 
@@ -71,6 +72,21 @@ async def bedrock(secure, authority, monkeypatch):
 
         client.meta.events.register("before-send.bedrock-runtime", note)
         return client, sent
+
+    yield make
+    await secure.release_all()
+
+
+@pytest.fixture
+async def live(secure, authority):
+    """Makes clients of Gemini's Live API: the SDK opens its WebSockets by TLS alone."""
+
+    def make(key: str = "demo-alice", **headers: str) -> genai.Client:
+        trusting = {"ssl": authority.trusted()}
+        options = types.HttpOptions(
+            base_url=f"{secure.proxy}/gemini", headers=headers or None, async_client_args=trusting
+        )
+        return genai.Client(api_key=key, http_options=options)
 
     yield make
     await secure.release_all()
@@ -173,6 +189,15 @@ async def test_a_mistral_that_is_off_is_the_sdks_own_exception(system):
         assert "mistral-large is offline for everyone" in refused.value.body
 
 
+async def test_mistrals_list_has_what_the_caller_may_use(system):
+    def listed() -> list[str]:
+        return [model.id for model in mistral(system).models.list().data]
+
+    assert listed() == ["mistral-large"], "the catalog has no gpt-oss, which the provider lists, too"
+    await system.offline("mistral-large")
+    assert listed() == []
+
+
 async def test_a_bedrock_model_that_is_off_is_the_sdks_own_exception_and_asked_for_once(secure, bedrock):
     await secure.offline("claude-opus-4-5")
     client, sent = bedrock()
@@ -193,6 +218,51 @@ async def test_a_gemini_stream_that_is_cut_raises(system):
     with pytest.raises(errors.ClientError) as cut:
         list(stream)
     assert cut.value.code == 403
+
+
+async def said_live(client: genai.Client) -> list[types.LiveServerMessage]:
+    """What a Live session says to one turn of the user's."""
+    async with client.aio.live.connect(model="gemini-3-flash", config={"response_modalities": ["TEXT"]}) as session:
+        assert session.setup_complete is not None
+        await session.send_client_content(turns={"role": "user", "parts": [{"text": PROMPT}]})
+        return [message async for message in session.receive()]
+
+
+async def asked_for(system, model: str) -> int:
+    """How often the simulator has been asked for a model of Gemini's; a handshake names none."""
+    return (await system.simulated("/_sim/stats"))["by_model"].get("gemini", {}).get(model, 0)
+
+
+async def test_a_live_session_says_what_the_model_says(live):
+    *said, last = await said_live(live(**{"X-Sim-Events": "5"}))
+    assert len([message.text for message in said if message.text]) == 5
+    assert last.server_content.turn_complete
+
+
+async def test_a_live_session_with_a_model_that_is_off_is_the_sdks_own_exception(secure, live):
+    await secure.offline("gemini-3-flash")
+    before = await asked_for(secure, "gemini-3-flash")
+    with pytest.raises(errors.APIError, match="gemini-3-flash is offline for everyone") as refused:
+        await said_live(live())
+    assert refused.value.code == 1008
+    assert await asked_for(secure, "gemini-3-flash") == before
+
+
+async def test_a_live_session_that_is_cut_raises(secure, live):
+    async with live(**SLOW).aio.live.connect(model="gemini-3-flash") as session:
+        await session.send_client_content(turns={"role": "user", "parts": [{"text": PROMPT}]})
+        messages = session.receive()
+        assert (await anext(messages)).text
+        await secure.offline("gemini-3-flash")
+        with pytest.raises(errors.ClientError, match="gemini-3-flash is offline for everyone") as cut:
+            [message async for message in messages]
+        assert cut.value.code == 403
+
+
+async def test_a_live_session_without_a_valid_key_is_not_opened(live):
+    with pytest.raises(websockets.exceptions.InvalidStatus) as refused:
+        await said_live(live("demo-nobody"))
+    assert refused.value.response.status_code == 401
 
 
 async def test_a_bedrock_stream_that_is_cut_raises(secure, bedrock):

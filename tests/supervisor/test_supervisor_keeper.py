@@ -256,3 +256,25 @@ async def test_after_the_end_nobody_is_left_and_nobody_listens(house):
     with pytest.raises(RestartError, match="leaving"):
         await supervisor.restart(supervisor._accepted)
     assert house.events("worker_died") == []
+
+
+async def test_it_is_not_ready_before_a_worker_serves(house):
+    supervisor = await house.open()
+    assert not supervisor.ready
+    await supervisor.wait_ready()
+    assert supervisor.ready
+
+
+async def test_a_worker_that_is_silent_delays_no_answer_but_keeps_its_counts(house, monkeypatch):
+    supervisor = await house.open()
+    await supervisor.wait_ready()
+    await supervisor.count()
+    before = house.child(0).samples
+    assert before
+    house.strike(0, signal.SIGSTOP)
+    await until(lambda: house.child(0).silent)
+    monkeypatch.setattr(keeper, "ANSWER_SECONDS", 10 * PATIENCE)
+    async with asyncio.timeout(PATIENCE):
+        await supervisor.count()
+    assert house.child(0).samples == before
+    house.strike(0, signal.SIGCONT)

@@ -17,4 +17,6 @@ def retrieve(call: Call) -> Reply:
 
 
 def _model(name: str) -> Json:
-    return {"id": name, "object": "model", "created": EPOCH, "owned_by": "simulator"}
+    """A model of OpenAI's; one of Mistral's has what its SDK reads no model without."""
+    more: Json = {"type": "base", "capabilities": {}} if name.startswith("mistral") else {}
+    return {"id": name, "object": "model", "created": EPOCH, "owned_by": "simulator", **more}

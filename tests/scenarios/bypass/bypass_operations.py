@@ -214,18 +214,20 @@ def _google() -> Iterator[Row]:
             request("gemini", f"/{version}/models/gemini-3-flash:countTokens:generateContent", {}),
             UNKNOWN,
         )
-    for query in (
-        "key=demo-bob",
-        "key=demo-alice",
-        "alt=sse&key=demo-bob",
-        "KEY=demo-bob",
-        "access_token=demo-bob",
-        "key",
-    ):
+    for query in KEYS_IN_QUERIES:
         for model in ("gemini-3-pro", "gemini-3-flash"):
             path = f"/v1beta/models/{model}:generateContent?{query}"
             yield "72", f"{query} for {model}", "gemini", request("gemini", path, {}), MALFORMED
-            yield "72", f"{query} alone for {model}", "gemini", request("gemini", path, {}, auth=False), MALFORMED
+            if query in PLAIN_KEYS:
+                path = path.replace("gemini-3-flash", "gemini-3-pro")
+                yield "72", f"{query} alone for K", "gemini", request("gemini", path, {}, auth=False), DENIED
+            else:
+                yield "72", f"{query} alone for {model}", "gemini", request("gemini", path, {}, auth=False), MALFORMED
+    for query in ("key=demo-bob", "key=demo-alice", "alt=sse&Key=demo-bob", "access_token=demo-alice"):
+        for model in ("gemini-3-pro", "gemini-3-flash"):
+            path = f"/v1/projects/p/locations/l/publishers/google/models/{model}:generateContent?{query}"
+            yield "72", f"{query} for {model}", "vertex", request("vertex", path, {}), MALFORMED
+            yield "72", f"{query} alone for {model}", "vertex", request("vertex", path, {}, auth=False), MALFORMED
     place = "/v1/projects/p/locations/l"
     published = f"{place}/publishers/google/models"
     yield "19", "K", "vertex", request("vertex", f"{published}/gemini-3-pro:generateContent", {}), DENIED
@@ -696,6 +698,15 @@ def _files() -> Iterator[Row]:
         MALFORMED,
     )
     yield "61", "a file as JSON", "openai", request("openai", "/v1/files", {"purpose": "batch"}), UNREAD
+
+
+PLAIN_KEYS = ("key=demo-bob", "key=demo-alice", "alt=sse&key=demo-bob")
+"""Keys as a REST client of Gemini's sends them: they count, and are no way to a model that is off."""
+
+KEYS_IN_QUERIES = (
+    *PLAIN_KEYS, "KEY=demo-bob", "access_token=demo-bob", "key", "key=", "key=demo-bob&key=demo-alice",
+    "key=demo-alice&key=demo-alice", "key=%64emo-alice", "%6bey=demo-alice", "key=demo-alice&access_token=x",
+)  # fmt: skip
 
 
 def cases() -> Iterator[Case]:

@@ -43,13 +43,13 @@ def held_system():
     """A system in which one model of each kind is off under an order."""
     system = new_system(PORTCULLIS_PROXY__LIMITS__BODY_BYTES=str(1024 * 1024))
     try:
-        asyncio.run(_hold(system.start()))
+        asyncio.run(hold(system.start()))
         yield system
     finally:
         system.stop()
 
 
-async def _hold(system) -> None:
+async def hold(system) -> None:
     for model_id, routes in ROUTES.items():
         found = await system.ask_admin("GET", f"/api/v1/models/{model_id}")
         known = found.json if found.status == 200 else {"routes": []}

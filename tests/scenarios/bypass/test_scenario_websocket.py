@@ -214,14 +214,15 @@ async def say(socket, message: Any, how: str = "text") -> None:
 
 
 async def refused(socket) -> tuple[str, int, Any]:
-    """The reason by which a WebSocket ended, its close code, and its last message."""
+    """The reason by which a WebSocket ended, its close code, and its last message; without one, the close says it."""
     last: Any = {}
     try:
         while True:
             last = json.loads(await asyncio.wait_for(socket.recv(), 10))
     except ConnectionClosed as closed:
         code = closed.rcvd.code if closed.rcvd else 0
-    return last.get("error", {}).get("portcullis", {}).get("reason", ""), code, last
+        said = closed.rcvd.reason.partition(":")[0] if closed.rcvd and not last else ""
+    return last.get("error", {}).get("portcullis", {}).get("reason", said), code, last
 
 
 async def arrived(system, since: int) -> list[dict[str, Any]]:
