@@ -138,14 +138,44 @@ def test_the_story_of_an_order(gateway, tmp_path):
     print(said)
     assert "SOUND" in gateway.run("audit", "verify", str(archive), "--key", kid, "--head", str(held))
     assert "SOUND" in gateway.run("audit", "verify"), "this machine's mirror"
-    report(copy, Path("/tmp/orders8-report.html"))
+    report(copy)
 
 
-def report(copy: Path, kept: Path) -> None:
+TAMPERED = {
+    "a byte of an entry": ("evidence.jsonl", lambda data: data.replace(b"demo-operator", b"demo-operatoR", 1)),
+    "an entry is gone": ("evidence.jsonl", lambda data: b"".join(data.splitlines(keepends=True)[1:])),
+    "the end is gone": ("evidence.jsonl", lambda data: b"".join(data.splitlines(keepends=True)[:-1])),
+    "two are exchanged": ("evidence.jsonl", lambda data: b"".join(exchanged(data.splitlines(keepends=True)))),
+    "a head": ("heads.jsonl", lambda data: data.replace(b'"seq":', b'"seq":1', 1)),
+    "the report": ("report.html", lambda data: data.replace(b"demo-bob", b"demo-eve")),
+    "who is who": ("names.json", lambda data: data.replace(b"demo-bob", b"demo-eve")),
+}
+
+
+def exchanged(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:3], lines[4], lines[3], *lines[5:]]
+
+
+def test_what_was_done_to_an_archive_is_found(gateway, tmp_path):
+    """By the script as it is run, on files that were changed; that digests alone find it has tests of its own."""
+    gateway.run("audit", "export", "-o", str(tmp_path / "all.zip"), token=APPROVER)
+    copy = tmp_path / "copy"
+    with zipfile.ZipFile(tmp_path / "all.zip") as found:
+        found.extractall(copy)
+    assert verify(copy)[0] == 0
+    for what, (name, change) in TAMPERED.items():
+        kept = (copy / name).read_bytes()
+        (copy / name).write_bytes(change(kept))
+        code, said = verify(copy)
+        assert (code, said[:9]) == ((1, "NOT SOUND") if change(kept) != kept else (0, "SOUND: ev")), (what, said)
+        (copy / name).write_bytes(kept)
+    assert verify(copy, "--key", "0" * 16)[0] == 1, "another key than the one that is known"
+
+
+def report(copy: Path) -> None:
     """What an operator asks afterwards is answered by the page, and by the data behind it."""
     facts = json.loads((copy / "report.json").read_bytes())
     page = (copy / "report.html").read_text()
-    kept.write_text(page)
     (fable,) = [each for each in facts["access"] if each["model"] == FABLE]
     exempted = next(
         period
