@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
-WIDTH, LEFT, RIGHT = 1000, 170, 20
+WIDTH, LEFT, RIGHT = 1000, 170, 36
 LANE, GAP, TOP = 30, 10, 34
 MOST_MODELS = 8
 LABEL_ROOM = 62
 """Pixels that a time needs below the axis."""
 
 MARK_ROOM = 20
-LETTER = 6.6
+LETTER = 7.4
 """Pixels of a letter in a bar, about."""
 
 PROGRESS = {
