@@ -34,7 +34,7 @@ check: $(STAMP)
 # The data plane as native code, from the same sources (mypyc). Needs a C compiler, and a minute and a half; from a copy,
 # because what is compiled lands beside its source. Use it: PYTHONPATH=build/compiled, or install build/wheel/*.whl.
 compiled: build/compiled/.made
-build/compiled/.made: $(STAMP) pyproject.toml $(shell find gateway -name '*.py')
+build/compiled/.made: $(STAMP) pyproject.toml $(shell find gateway -type f -not -path '*/__pycache__/*')
 	rm -rf build/source build/wheel build/compiled
 	mkdir -p build/source
 	cp -r pyproject.toml README.md gateway seeds config build/source

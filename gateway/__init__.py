@@ -32,10 +32,10 @@ The map; imports point inwards (``tests/test_architecture.py`` enforces it)::
     proxy/          the data plane                dialects/       what providers' APIs look like, as data
     policy/         the decision, pure            identity/       from a credential to a caller
     enforcement/    Redis, leases, receipts       control/        admin API
-    observability/  metrics, logs                 simulator/      a fake provider that speaks every dialect
+    observability/  metrics, logs                 console/        what operators see and use in a browser
     doctor/         what could go wrong, looked for
-    cli/            the command line              settings, tls, serve, supervisor, embedded, tasks, channel, errors
-    reference       pages of docs/ from tables
+    cli/            the command line              simulator/      a fake provider that speaks every dialect
+    reference       pages of docs/ from tables    settings, tls, serve, supervisor, embedded, tasks, channel, errors
 """
 
 __version__ = "0.1.0"

@@ -16,7 +16,7 @@ import structlog
 from aiohttp import web
 from redis.exceptions import RedisError
 
-from gateway import __version__, tasks
+from gateway import __version__, console, tasks
 from gateway.control.app import Context, build
 from gateway.control.drills import Drills
 from gateway.control.evidence import Evidence
@@ -219,8 +219,13 @@ class ControlProcess:
             operators=self._operators,
             drills=self._drills,
             evidence=self._evidence,
+            samples=self._samples,
+            in_flight=self._supervisor.in_flight,
         )
-        return web.AppRunner(build(context), access_log=None, shutdown_timeout=1.0)
+        app = build(context)
+        if self._settings.console.enabled:
+            console.mount(app, context)
+        return web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
 
     async def _serve_admin(self, runner: web.AppRunner) -> str:
         """Open the admin listener; gives where it is.
@@ -324,8 +329,11 @@ class ControlProcess:
 
     # ------------------------------------------------------------------ metrics
 
-    async def _metrics(self) -> bytes:
+    async def _samples(self) -> list[list[Sample]]:
         await self._supervisor.count()
+        return self._supervisor.samples()
+
+    async def _metrics(self) -> bytes:
         for basis, seconds in self._receipts.take_durations():
             self._counters.observe("portcullis_enforcement_seconds", (str(basis),), seconds)
         forged: list[Sample] = [
@@ -334,7 +342,7 @@ class ControlProcess:
         ]
         own = [self._counters.samples(), self._local.samples(), self._drills.samples(), forged, await self._closed()]
         build: Sample = ("portcullis_build_info", (__version__,), 1)
-        return expose([*self._supervisor.samples(), *own, [build], process.samples("control")])
+        return expose([*await self._samples(), *own, [build], process.samples("control")])
 
     async def _closed(self) -> list[Sample]:
         """What is off or restricted, here too; while Redis is away, what last was: no dashboard must show all on."""

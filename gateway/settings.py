@@ -188,6 +188,21 @@ class Admin(Section):
     undo_seconds: Positive = Field(default=600.0, description="How long one's own hold can be undone alone.")
 
 
+class Console(Section):
+    """What operators use in a browser, on the admin listener."""
+
+    enabled: bool = Field(default=True, description="Whether there is one.")
+    environment: str = Field(
+        default="", max_length=40, description="Which gateway this is, beside its name on every page: production, say."
+    )
+    session_hours: Annotated[float, Field(gt=0, le=168)] = Field(
+        default=12.0, description="How long a sign-in lasts. A token that is replaced or removed ends it at once."
+    )
+    secure_cookies: bool = Field(
+        default=False, description="Whether browsers come by https though admin.tls is not set: by a proxy in front."
+    )
+
+
 class Redis(Section):
     """Where the policy lives."""
 
@@ -581,6 +596,7 @@ class Settings(BaseSettings):
     )
     proxy: Proxy = Proxy()
     admin: Admin = Admin()
+    console: Console = Console()
     redis: Redis = Redis()
     signing: Signing = Signing()
     log: Log = Log()

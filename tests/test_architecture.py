@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "channel": {"tasks"},
     "enforcement": {"enforcement", "policy", "identity", "observability.metrics", "settings", "tasks", "errors"},
     "embedded": {"enforcement.connection"},
-    "supervisor": {"supervisor", "channel", "observability.metrics", "settings", "tasks"},
+    "supervisor": {"supervisor", "channel", "observability.census", "observability.metrics", "settings", "tasks"},
     "simulator": {"simulator"},
     "doctor": {"doctor", "enforcement", "settings", "tls"},
 }
@@ -30,7 +30,8 @@ MAY_IMPORT = {
 
 MUST_NOT_IMPORT = {
     "proxy": {"control", "cli", "simulator", "supervisor", "serve", "embedded"},
-    "control": {"proxy", "cli", "serve", "supervisor", "simulator"},
+    "control": {"proxy", "cli", "serve", "supervisor", "simulator", "console"},
+    "console": {"proxy", "cli", "serve", "supervisor", "simulator"},
 }
 """What the two rims keep clear of: the data plane of whatever manages it, and the other way round."""
 

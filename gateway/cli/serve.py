@@ -120,6 +120,7 @@ HELLO = """
   Portcullis demo is up. Everything below can be pasted into another terminal, in this directory.
 
   gateway    http://{proxy}      admin API  http://{admin}      simulator  http://{simulator}
+  console    http://{admin}/console      (the token to sign in with: demo-operator)
   callers    demo-alice (US)  demo-bob (GB, US permanent resident)  demo-chen (CN)  demo-acme (service) …
   operators  demo-operator  demo-approver
 

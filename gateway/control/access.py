@@ -1,6 +1,7 @@
 """Who may do what, as a table; and who a bearer token is of."""
 
 import asyncio
+from collections.abc import Callable
 from enum import StrEnum
 
 from aiohttp import web
@@ -9,7 +10,7 @@ from redis.exceptions import RedisError
 from gateway.control.problems import Forbidden, Unauthenticated
 from gateway.control.remembered import Operators
 from gateway.enforcement.store import NotInitialisedError, Store
-from gateway.identity.keys import MAX_CREDENTIAL
+from gateway.identity.keys import MAX_CREDENTIAL, fingerprint
 from gateway.identity.records import OperatorRecord, Role
 
 
@@ -58,48 +59,50 @@ REMEMBER_AFTER = 1.0
 """Seconds that Redis may take to say whose token it is, where it will do to remember whose it was."""
 
 
-async def authenticate(request: web.Request, store: Store) -> OperatorRecord:
-    """The operator whose token the request bears (RFC 6750).
+Shown = Callable[[web.Request], str]
+"""What a request shows of its operator's token: the fingerprint. Raises ``Unauthenticated`` where it shows none."""
+
+
+async def authenticate(shown: str, store: Store) -> OperatorRecord:
+    """The operator whose token was shown, by its fingerprint.
 
     Raises:
         Unauthenticated: there is none, or nobody has it.
         NotInitialisedError: Redis holds no policy, and so nobody's token: whoever it was must not look for another.
     """
-    operator = await _operator(_bearer(request), store)
+    operator = await store.records.operator_by_token(shown)
     if operator is None and not await store.redis.exists(store.keys.cur):
         raise NotInitialisedError
     return _known(operator)
 
 
-async def authenticate_or_remember(
-    request: web.Request, store: Store, operators: Operators
-) -> tuple[OperatorRecord, bool]:
+async def authenticate_or_remember(shown: str, store: Store, operators: Operators) -> tuple[OperatorRecord, bool]:
     """The same, by what is remembered while Redis cannot be reached, or has lost everything; and whether it is by that.
 
     Raises:
         Unauthenticated: there is none, or nobody has it.
     """
-    token = _bearer(request)
     try:
         async with asyncio.timeout(REMEMBER_AFTER):
-            operator = await _operator(token, store)
+            operator = await store.records.operator_by_token(shown)
             if operator is not None or await store.redis.exists(store.keys.cur):
                 return _known(operator), False
     except (RedisError, OSError, TimeoutError):
         pass
-    return _known(operators.by_token(token)), True
+    return _known(operators.by_fingerprint(shown)), True
 
 
-async def _operator(token: str, store: Store) -> OperatorRecord | None:
-    return await store.operator_by_token(token) if len(token) <= MAX_CREDENTIAL else None
+def bearer(request: web.Request) -> str:
+    """The fingerprint of a bearer token (RFC 6750).
 
-
-def _bearer(request: web.Request) -> str:
+    Raises:
+        Unauthenticated: there is none.
+    """
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("Send the header Authorization: Bearer <token>.")
-    return token
+    return fingerprint(token) if len(token) <= MAX_CREDENTIAL else ""
 
 
 def _known(operator: OperatorRecord | None) -> OperatorRecord:

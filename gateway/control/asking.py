@@ -101,9 +101,18 @@ async def reach(call: Call[Empty]) -> web.Response:
     model_id = meant(snapshot.document, call.id)
     registered = await known(call.context.store.records)
     try:
-        return answer(await asyncio.to_thread(_reach, snapshot, model_id, registered))
+        found = await asyncio.to_thread(_reach, snapshot, model_id, registered)
+        return answer({"revision": snapshot.revision, **found})
     except TooManyProfilesError as error:
         raise NotEnumerable(f"The policy on {model_id} tells too many people apart: {error}.") from None
+
+
+def may_use(snapshot: Snapshot, model_id: str, registered: Known) -> dict[str, Any]:
+    """Who may use a model under a policy that need not be in force; ``profiles``: ``None`` where they are too many."""
+    try:
+        return _reach(snapshot, model_id, registered)
+    except TooManyProfilesError:
+        return {"model": model_id, "profiles": None}
 
 
 def _reach(snapshot: Snapshot, model_id: str, registered: Known) -> dict[str, Any]:
@@ -111,7 +120,6 @@ def _reach(snapshot: Snapshot, model_id: str, registered: Known) -> dict[str, An
     may = [record for record in registered.records if _permitted(snapshot, record, model_id)]
     return {
         "model": model_id,
-        "revision": snapshot.revision,
         "profiles": found.profiles,
         "permitted": shown(Vocabulary([snapshot], [model_id]), found.permitted, MAX_EXAMPLES),
         "callers": {**registered.said, "permitted": counted(may)},

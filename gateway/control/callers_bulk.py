@@ -17,7 +17,7 @@ from aiohttp import StreamReader, web
 from redis.exceptions import RedisError
 
 from gateway import tasks
-from gateway.control.access import Access, authenticate, demand
+from gateway.control.access import Access, Shown, authenticate, bearer, demand
 from gateway.control.approval import Move
 from gateway.control.changes import ATTEMPTS, JITTER_SECONDS, Change, opened
 from gateway.control.context import Context
@@ -88,11 +88,11 @@ class Batch:
 class StreamedRoute(Route):
     """A route whose handler reads the body itself, as it comes."""
 
-    def bound(self, context: Context) -> Callable[[web.Request], Awaitable[web.Response]]:
+    def bound(self, context: Context, shown: Shown = bearer) -> Callable[[web.Request], Awaitable[web.Response]]:
         """The route as aiohttp calls it: who, then the handler."""
 
         async def handle(request: web.Request) -> web.Response:
-            operator = await authenticate(request, context.store)
+            operator = await authenticate(shown(request), context.store)
             demand(operator, self.access, f"{self.method} {self.path}")
             query = read_query(request, self.parameters)
             return await self.handler(Call(context, request, operator, Empty(), b"", query))

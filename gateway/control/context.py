@@ -10,6 +10,8 @@ from gateway.control.local_holds import LocalHolds
 from gateway.control.remembered import Operators
 from gateway.enforcement.receipts import Receipts
 from gateway.enforcement.store import Store
+from gateway.observability.census import InFlight
+from gateway.observability.metrics import Sample
 from gateway.observability.refused import Row
 from gateway.settings import Settings
 
@@ -24,7 +26,8 @@ class Context:
     ``workers``: how many are in which state. ``restart`` replaces them one after the other, gives how many, and
     raises ``Conflict`` where that can't be. ``local`` and ``operators``: what stands on this machine, and who may
     close something here, while Redis cannot be reached; ``None`` where nobody keeps that. ``drills`` runs the
-    canary's. ``evidence`` keeps what is told.
+    canary's. ``samples``: what workers have counted by now; ``in_flight``: what is under way on this machine, by model.
+    ``evidence`` keeps what is told.
     """
 
     settings: Settings
@@ -41,3 +44,5 @@ class Context:
     operators: Operators | None = None
     drills: Drills | None = None
     evidence: Evidence | None = None
+    samples: Callable[[], Awaitable[list[list[Sample]]]] | None = None
+    in_flight: Callable[[], Awaitable[dict[str, InFlight]]] | None = None

@@ -18,8 +18,9 @@ _log = structlog.get_logger("portcullis.control")
 
 
 async def harden(_: web.Request, response: web.StreamResponse) -> None:
-    """Headers of every response."""
-    response.headers.update(HEADERS)
+    """Headers of every response; nothing is stored, unless the response says how."""
+    stored = response.headers.get("Cache-Control", HEADERS["Cache-Control"])
+    response.headers.update({**HEADERS, "Cache-Control": stored})
 
 
 @web.middleware

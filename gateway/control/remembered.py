@@ -16,7 +16,6 @@ from redis.exceptions import RedisError
 from gateway.enforcement.entry import Position
 from gateway.enforcement.signing import ForgedError
 from gateway.enforcement.store import NotInitialisedError, Store
-from gateway.identity.keys import fingerprint
 from gateway.identity.records import OperatorRecord
 
 FILE = "operators.json"
@@ -37,9 +36,9 @@ class Operators:
         self._seen: Position | None = None
         self._load()
 
-    def by_token(self, token: str) -> OperatorRecord | None:
+    def by_fingerprint(self, token_sha256: str) -> OperatorRecord | None:
         """Whose token it was, when this was last known."""
-        return self._by_token.get(fingerprint(token))
+        return self._by_token.get(token_sha256)
 
     async def run(self) -> None:
         """Look every second; while Redis is away, what is known stays."""

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from gateway.control import edits, operators, proposals
 from gateway.control.access import Access
 from gateway.control.approval import openings
+from gateway.control.asking import may_use
 from gateway.control.changes import Change, apply, change_id, of_edits
 from gateway.control.edits import EditBody, Stamp
 from gateway.control.holds import still_held
@@ -24,6 +25,9 @@ from gateway.control.routing import Call, Empty, Parameter, Route, answer
 from gateway.enforcement.compiling import compiled
 from gateway.enforcement.store import Current
 from gateway.policy.document import Document, Part, Text, rfc3339
+
+MAX_REMAINING = 20
+"""Models of which a dry run says who could use them afterwards."""
 
 
 class ChangesBody(Part):
@@ -116,12 +120,14 @@ async def _tried(call: Call[ChangesBody]) -> dict[str, Any]:
     traffic = await context.traffic() if context.traffic is not None else None
     opens = await asyncio.to_thread(openings, base.document, composed.document, composed.moves, now)
     told = await asyncio.to_thread(preview, before, after, models, callers, becoming, traffic, now.timestamp())
+    remaining = [model_id for model_id in models if model_id in composed.document.models][:MAX_REMAINING]
     return {
         "dry_run": True,
         "revision": base.rev,
         "models": touched,
         **({} if begins is None else {"as_of": rfc3339(begins)}),
         **told,
+        "remaining": await asyncio.to_thread(lambda: [may_use(after, model_id, callers) for model_id in remaining]),
         "needs_approval": bool(opens),
         "opens": [opening.model_dump(exclude={"digest"}) for opening in opens],
     }

@@ -10,7 +10,7 @@ import orjson
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.control.access import Access, authenticate, authenticate_or_remember, demand
+from gateway.control.access import Access, Shown, authenticate, authenticate_or_remember, bearer, demand
 from gateway.control.context import Context
 from gateway.control.problems import Malformed, Unauthenticated, mistakes, sentence
 from gateway.identity.records import OperatorRecord
@@ -126,11 +126,11 @@ class Route:
         """Every query parameter."""
         return (*self.query, WAIT) if self.changes else self.query
 
-    def bound(self, context: Context) -> Callable[[web.Request], Awaitable[web.Response]]:
-        """The route as aiohttp calls it: who, then what, then the handler."""
+    def bound(self, context: Context, shown: Shown = bearer) -> Callable[[web.Request], Awaitable[web.Response]]:
+        """The route as aiohttp calls it: who, then what, then the handler. ``shown``: how it is known who calls."""
 
         async def handle(request: web.Request) -> web.Response:
-            operator, away = await self._caller(request, context)
+            operator, away = await self._caller(request, context, shown)
             query = read_query(request, self.parameters)
             raw = await request.read() if self.method in ("POST", "PUT") else b""
             body = read_body(raw, self.body)
@@ -138,15 +138,15 @@ class Route:
 
         return handle
 
-    async def _caller(self, request: web.Request, context: Context) -> tuple[OperatorRecord | None, bool]:
+    async def _caller(self, request: web.Request, context: Context, shown: Shown) -> tuple[OperatorRecord | None, bool]:
         """Who calls, and whether that is remembered because Redis is away."""
         if self.access is Access.OPEN:
             return None, False
         try:
             if self.survives and context.operators is not None:
-                operator, away = await authenticate_or_remember(request, context.store, context.operators)
+                operator, away = await authenticate_or_remember(shown(request), context.store, context.operators)
             else:
-                operator, away = await authenticate(request, context.store), False
+                operator, away = await authenticate(shown(request), context.store), False
         except Unauthenticated:
             if context.evidence is not None:
                 context.evidence.turned_away(request.remote or "")

@@ -18,8 +18,6 @@ from gateway.enforcement.keys import Keys
 from gateway.enforcement.people import Edit, People
 from gateway.enforcement.records import Records
 from gateway.enforcement.signing import ForgedError, Signer
-from gateway.identity.keys import fingerprint
-from gateway.identity.records import OperatorRecord
 from gateway.policy.document import Document, digest, dump
 from gateway.policy.snapshot import Snapshot
 
@@ -396,12 +394,6 @@ class Store(People):
     def gone(self, listed: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
         """Who of those that are listed left, and somebody vouches for it."""
         return frozenset(name for name, said in listed.items() if said.get("left") and self.voucher.vouches(name, said))
-
-    # ------------------------------------------------------------------ records
-
-    async def operator_by_token(self, token: str) -> OperatorRecord | None:
-        """The operator that a bearer token is of."""
-        return await self.records.operator_by_token(fingerprint(token))
 
 
 def read_said(value: str | bytes) -> dict[str, Any]:

@@ -45,6 +45,7 @@ from gateway.identity.directory import Directory
 from gateway.identity.pseudonyms import Pseudonyms
 from gateway.identity.records import CallerRecord
 from gateway.observability import logs, process
+from gateway.observability.census import rows
 from gateway.observability.decisions import Decisions, Files, Http, Sink
 from gateway.observability.effects import KEEP_SECONDS
 from gateway.observability.metrics import ERROR_REASONS, METRICS, Counters, Sample
@@ -52,6 +53,7 @@ from gateway.observability.request_log import RequestLog
 from gateway.observability.traffic import bucket, flush
 from gateway.policy.decision import Reason
 from gateway.policy.orders import terms_of
+from gateway.proxy.census import in_flight
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.gate import LINGER_SECONDS, Gate
 from gateway.proxy.tls import TlsTransport
@@ -290,6 +292,8 @@ class Worker:
                 return self._samples()
             case "refusal":
                 return self._gate.recorder.refusal(message["request_id"])
+            case "in_flight":
+                return rows(in_flight(self._gate.in_flight))
             case "refused":
                 return self._gate.recorder.refused.rows()
             case "hold":

@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 
 from gateway import tasks
+from gateway.observability.census import InFlight, together
 from gateway.observability.metrics import Sample, merge
 from gateway.settings import Settings
 from gateway.supervisor.accepted import Accepted
@@ -341,6 +342,11 @@ class Supervisor:
             if found is not None:
                 return found
         return None
+
+    async def in_flight(self) -> dict[str, InFlight]:
+        """What is under way on all workers, by model."""
+        asked = (child.ask("in_flight", ANSWER_SECONDS) for child in list(self._children))
+        return together(await asyncio.gather(*asked))
 
     async def refused(self) -> list[tuple[Any, ...]]:
         """The names that workers refused as unknown; of those that do not answer in time, none."""

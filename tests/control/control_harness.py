@@ -211,8 +211,11 @@ async def no_metrics() -> bytes:
     return b"portcullis_up 1\n"
 
 
-async def start_gate(redis_server: str, directory: Path, **more: Any) -> Gate:
-    """A control side with a prefix of its own, the seeds' catalog and callers, and an operator per role."""
+async def start_gate(redis_server: str, directory: Path, mount: Any = None, **more: Any) -> Gate:
+    """A control side with a prefix of its own, the seeds' catalog and callers, and an operator per role.
+
+    ``mount`` puts more on its application.
+    """
     settings = Settings(gateway="test", state_dir=directory, redis={"prefix": f"{{t{secrets.token_hex(8)}}}"}, **more)
     redis = Redis(unix_socket_path=redis_server, socket_timeout=5, protocol=2)
     feed = Redis(unix_socket_path=redis_server, socket_timeout=FEED_BLOCK_MS / 1000 + 2, protocol=2)
@@ -246,7 +249,10 @@ async def start_gate(redis_server: str, directory: Path, **more: Any) -> Gate:
         workers=lambda: gate.workers,
         restart=restart,
     )
-    gate.client = TestClient(TestServer(build(context)))
+    app = build(context)
+    if mount is not None:
+        mount(app, context)
+    gate.client = TestClient(TestServer(app))
     await gate.client.start_server()
     return gate
 

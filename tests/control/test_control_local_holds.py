@@ -14,6 +14,7 @@ from gateway.control.context import Context
 from gateway.control.local_holds import LocalHolds
 from gateway.control.remembered import FILE, Operators
 from gateway.enforcement.local import load_holds, read_holds
+from gateway.identity.keys import fingerprint
 from gateway.policy.document import Hold
 
 
@@ -229,16 +230,16 @@ async def test_roles_count_as_they_were_known(gate, token, status):
 async def test_who_is_remembered_after_a_restart_is_who_verifies(gate, tmp_path):
     gate.line.cut = True
     again = Operators(gate.store, tmp_path)
-    assert again.by_token(OPERATOR).id == OPERATOR
+    assert again.by_fingerprint(fingerprint(OPERATOR)).id == OPERATOR
     stored = (tmp_path / FILE).read_text()
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
     (tmp_path / FILE).write_text(stored.replace(r"viewer", "approver"))
     forged = Operators(gate.store, tmp_path)
-    assert forged.by_token(VIEWER) is None
-    assert forged.by_token(OPERATOR) is not None
+    assert forged.by_fingerprint(fingerprint(VIEWER)) is None
+    assert forged.by_fingerprint(fingerprint(OPERATOR)) is not None
     for broken in ("", "[]", "{"):
         (tmp_path / FILE).write_text(broken)
-        assert Operators(gate.store, tmp_path).by_token(OPERATOR) is None
+        assert Operators(gate.store, tmp_path).by_fingerprint(fingerprint(OPERATOR)) is None
 
 
 async def test_an_operator_who_was_removed_is_forgotten(gate):

@@ -90,7 +90,7 @@ async def test_an_operator_is_found_by_its_token_alone(records, store, redis, ke
     assert await records.operator_by_token(fingerprint("old")) is None
     await redis.set(keys.record("token", fingerprint("old")), "ada")
     assert await records.operator_by_token(fingerprint("old")) is None, "the record says otherwise"
-    assert await store.operator_by_token("new") == operator("new")
+    assert await records.operator_by_token(fingerprint("new")) == operator("new")
     await redis.delete(keys.record("token", fingerprint("old")))
     await put(redis, store.drop_operator(operator("new")))
     assert await redis.keys("*") == []

@@ -54,7 +54,7 @@ class Cluster:
             "PORTCULLIS_PROXY__WORKERS": str(self.workers),
             "PORTCULLIS_PROXY__TIMEOUTS__SHUTDOWN": "3",
             "PORTCULLIS_ADMIN__LISTEN": f"127.0.0.1:{free_port()}",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.environ.get("PYTHONPATH", str(ROOT)),  # a compiled gateway, say
         }
         system = System(place, env, self.socket)
         system.proxy = f"http://{env['PORTCULLIS_PROXY__LISTEN']}"

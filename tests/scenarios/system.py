@@ -267,6 +267,6 @@ def new_system(**settings: str) -> System:
         "PORTCULLIS_PROXY__WORKERS": "2",
         "PORTCULLIS_ADMIN__LISTEN": "127.0.0.1:0",
         "PORTCULLIS_REDIS__URL": f"unix://{directory}/redis.sock",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.environ.get("PYTHONPATH", str(ROOT)),  # a compiled gateway, say
     } | settings
     return System(directory, env, directory / "redis.sock")

@@ -186,7 +186,7 @@ async def none_left(system) -> None:
         kept = [
             value
             for row, value in found.items()
-            if row.startswith(("portcullis_in_flight", "portcullis_buffered_bytes"))
+            if row.partition("{")[0] in ("portcullis_in_flight_requests", "portcullis_buffered_bytes")
         ]
         return not sum(kept)
 
