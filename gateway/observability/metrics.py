@@ -58,9 +58,10 @@ LABELS: dict[str, str] = {
     "replica": "this machine's workers, and `control` for the control process",
     "state": "states of a worker, of a replica, or of a directive",
     "cause": "what can befall a connection to a provider",
-    "place": "the settings' tables that name a certificate",
+    "place": "the settings' tables that name a certificate; `file`, `url`, `timestamp`",
+    "sink": "`file` or `http`",
     "what": "`policy`, `caller`, `replica`",
-    "result": "`passed` or `failed`; `loaded` or `refused`",
+    "result": "`passed` or `failed`; `loaded` or `refused`; `delivered` or `failed`",
     "step": "the steps of a drill",
     "basis": "how a receipt was proven",
     "version": "the one that runs",
@@ -156,6 +157,11 @@ METRICS: tuple[Definition, ...] = (
     Definition(_P + "drill_last_success_timestamp_seconds", "gauge", "When this process last saw one pass."),
     Definition(_P + "drill_interval_seconds", "gauge", "How often one should; 0: by hand only."),
     Definition(_P + "local_holds", "gauge", "Holds of this machine that not all its workers have by a revision yet."),
+    Definition(
+        _P + "evidence_heads_total", "counter", "Signed heads of the evidence, by where they went.", ("place", "result")
+    ),
+    Definition(_P + "evidence_failures_total", "counter", "Times the evidence could not be written down.", ("cause",)),
+    Definition(_P + "decision_records_lost_total", "counter", "Decision records that nobody took.", ("sink",)),
     Definition(
         _P + "enforcement_seconds", "histogram", "From a commit to its proof.", ("basis",), ENFORCEMENT_BUCKETS
     ),
