@@ -8,6 +8,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from redis.exceptions import RedisError
 from gateway import __version__, console, tasks
 from gateway.control.app import Context, build
 from gateway.control.drills import Drills
+from gateway.control.evidence import Evidence
 from gateway.control.local_holds import LocalHolds
 from gateway.control.problems import Conflict
+from gateway.control.reaching import tell_reach
 from gateway.control.remembered import Operators
 from gateway.control.scheduler import Scheduler
 from gateway.embedded import EmbeddedRedis
@@ -33,6 +36,7 @@ from gateway.enforcement.receipts import Basis, Receipts
 from gateway.enforcement.requirements import Finding, inspect
 from gateway.enforcement.signing import ForgedError
 from gateway.enforcement.store import NotInitialisedError, Store
+from gateway.identity.pseudonyms import DIGESTS, Pseudonyms
 from gateway.observability import process
 from gateway.observability.metrics import Counters, Sample, expose
 from gateway.observability.refused import Row, merged
@@ -88,7 +92,11 @@ class ControlProcess:
         self._feed = connect(settings, timeout=FEED_BLOCK_MS / 1000 + 2)
         signer = read_signer(settings)
         self.store = Store(
-            self._commands, Keys(settings.redis.prefix), signer, replicas_ack=settings.redis.replicas_ack
+            self._commands,
+            Keys(settings.redis.prefix),
+            signer,
+            replicas_ack=settings.redis.replicas_ack,
+            digest_key=partial(Pseudonyms(settings.pseudonym_key).key_for, DIGESTS),
         )
         self._receipts = Receipts(self.store, self._feed)
         try:
@@ -102,6 +110,10 @@ class ControlProcess:
         except UnreadableError as error:
             raise StartError(str(error)) from None
         self._operators = Operators(self.store, settings.state_dir)
+        try:
+            self._evidence = Evidence(settings, self.store, self._counters, tell_reach)
+        except (OSError, ForgedError) as error:
+            raise StartError(f"the mirror of the evidence, {settings.mirror}: {error}") from None
         self._drills = Drills(
             lambda: self._settings, self.store, self._receipts, self._counters, lambda: self._supervisor.listen
         )
@@ -134,6 +146,7 @@ class ControlProcess:
         self._receipts.start()
         self._background.append(tasks.spawn(self._audit.run(), "audit"))
         self._background.append(tasks.spawn(Scheduler(self.store, self._receipts).run(), "scheduler"))
+        self._background.append(tasks.spawn(self._evidence.run(), "evidence"))
         self._background.append(tasks.spawn(self._operators.run(), "operators"))
         self._background.append(tasks.spawn(self._follow_keys(), "keys"))
         self._background.append(tasks.spawn(self._local.run(), "local-holds"))
@@ -205,6 +218,7 @@ class ControlProcess:
             local=self._local,
             operators=self._operators,
             drills=self._drills,
+            evidence=self._evidence,
             samples=self._samples,
             in_flight=self._supervisor.in_flight,
         )
@@ -386,6 +400,7 @@ def _checked(settings: Settings, counters: Counters) -> Watched | None:
         if tls is not None:
             server_context(tls, place)
             warn_of_readable_key(f"{place}.key", tls.key)
+    settings.decisions.authorization()
     admin = settings.admin.tls
     return None if admin is None else watched_server(admin, "admin.tls", counters)
 

@@ -497,6 +497,62 @@ class Ledger(Section):
     )
 
 
+class Audit(Section):
+    """The chain of evidence: where it is mirrored, and who is told where it ends."""
+
+    mirror: Path | None = Field(default=None, description="Its append-only files; default: audit in state_dir.")
+    keep_entries: Count = Field(default=1_000_000, description="Entries kept in Redis; the mirror has all.")
+    keep_days: float = Field(
+        default=0.0, ge=0, description="Whole files of the mirror that are older are removed; 0: none ever is."
+    )
+    heads_file: Path | None = Field(default=None, description="Signed heads are appended there, too: another disk.")
+    heads_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s]+$",
+        description="Signed heads are POSTed there: to somebody else.",
+    )
+    heads_authorization_env: str | None = Field(
+        default=None, description="The environment variable with the Authorization header for it."
+    )
+    timestamp_url: str | None = Field(
+        default=None, pattern=r"^https?://[^\s]+$", description="A timestamp authority (RFC 3161) that stamps heads."
+    )
+    timestamp_every: Positive = Field(default=3600.0, description="Seconds between two timestamps.")
+
+    def heads_authorization(self) -> str | None:
+        """What to authorize the delivery of heads with.
+
+        Raises:
+            SettingsError: the variable is not set.
+        """
+        return _secret("heads_authorization", None, self.heads_authorization_env, None)
+
+
+class Decisions(Section):
+    """Decision records: every refusal and some permits, apart from the request log. No body, key or nationality."""
+
+    sample: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0, description="The share of permits that is recorded; all refusals are."
+    )
+    dir: Path | None = Field(default=None, description="A file a day, decisions-YYYY-MM-DD.jsonl.")
+    keep_days: float = Field(default=90.0, ge=0, description="Older files are removed; 0: none ever is.")
+    url: str | None = Field(
+        default=None, pattern=r"^https?://[^\s]+$", description="They are POSTed there as JSON lines, in batches."
+    )
+    authorization_env: str | None = Field(
+        default=None, description="The environment variable with the Authorization header for it."
+    )
+    queue: Count = Field(default=10_000, description="Records of a worker that wait; more are lost, and counted.")
+
+    def authorization(self) -> str | None:
+        """What to authorize their delivery with.
+
+        Raises:
+            SettingsError: the variable is not set.
+        """
+        return _secret("authorization", None, self.authorization_env, None)
+
+
 class Claims(Section):
     """Which claims of a token say what. A claim that is missing is an attribute that is not known."""
 
@@ -551,6 +607,8 @@ class Settings(BaseSettings):
     ledger: Ledger = Ledger()
     authz: Authz = Authz()
     drill: Drill = Drill()
+    audit: Audit = Audit()
+    decisions: Decisions = Decisions()
     providers: dict[Name, Provider] = Field(default_factory=dict)
     issuers: dict[Name, Issuer] = Field(default_factory=dict)
 
@@ -582,6 +640,11 @@ class Settings(BaseSettings):
     def pseudonym_key(self) -> Path:
         """The file of the key that pseudonyms are made with; the same on every machine, or they differ."""
         return self.pseudonym_key_file or self.state_dir / "pseudonym.key"
+
+    @property
+    def mirror(self) -> Path:
+        """The directory of the mirror of the evidence."""
+        return self.audit.mirror or self.state_dir / "audit"
 
     @property
     def public_keys(self) -> tuple[Path, ...]:

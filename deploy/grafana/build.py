@@ -339,6 +339,15 @@ ENFORCEMENT = (
         "Steps of drills", "The slowest half and the slowest of a hundred, since the gateway started.",
         *quantiles("portcullis_drill_seconds", "step", "0.50", "0.99", over=""), unit="s", step=True,
     ),
+    series(
+        "Signed heads of the evidence, total", "By where they went.",
+        ("sum by (place, result) (portcullis_evidence_heads_total)", "{{place}} {{result}}"), step=True,
+    ),
+    series(
+        "Evidence not kept", "Times it could not be written down, and decision records that nobody took.",
+        ("sum by (cause) (portcullis_evidence_failures_total)", "{{cause}}"),
+        ("sum by (sink) (portcullis_decision_records_lost_total)", "records lost: {{sink}}"), step=True,
+    ),
     table(
         "Directives", "Of the policy, by state.", "max by (state) (portcullis_directives)", "state", "Directives"
     ),

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from gateway import __version__
-from gateway.cli import asking, catalog, changes, models, nouns, people, proof, restrict
+from gateway.cli import asking, audit, catalog, changes, models, nouns, people, proof, restrict
 from gateway.cli.exits import MEANINGS
 from gateway.cli.session import Config
 
@@ -43,6 +43,7 @@ nouns.add_to(app)
 asking.add_to(app)
 people.add_to(app)
 proof.add_to(app)
+audit.add_to(app)
 
 
 @app.callback(invoke_without_command=True)

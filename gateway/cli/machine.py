@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -34,8 +35,9 @@ from gateway.enforcement.keyring import (
 )
 from gateway.enforcement.keys import Keys
 from gateway.enforcement.memory import Remembered, recall
-from gateway.enforcement.signing import ForgedError, create_key
+from gateway.enforcement.signing import ForgedError, Signer, create_key
 from gateway.enforcement.store import AlreadyInitialisedError, ConflictError, Edit, NotInitialisedError, Store
+from gateway.identity.pseudonyms import DIGESTS, Pseudonyms
 from gateway.serve import StartError, state_dir
 from gateway.settings import Settings, SettingsError, load
 
@@ -76,6 +78,12 @@ async def redis_of(settings: Settings) -> AsyncIterator[Client]:
         await client.aclose()
         if redis is not None and redis.started:
             await redis.stop()
+
+
+def _store(client: Client, settings: Settings, signer: Signer) -> Store:
+    """The control side of Redis; the evidence tells records by the same digests as the gateway that runs."""
+    digest_key = partial(Pseudonyms(settings.pseudonym_key).key_for, DIGESTS)
+    return Store(client, Keys(settings.redis.prefix), signer, digest_key=digest_key)
 
 
 def _with_key(settings: Settings) -> Settings:
@@ -139,7 +147,7 @@ async def begin(settings: Settings, seeds: Seeds, operator: str | None) -> tuple
         if await client.exists(Keys(settings.redis.prefix).cur):
             raise AlreadyInitialisedError
         signer = read_signer(settings) if has_signer(settings) else create_key(settings.signing_key)
-        store = Store(client, Keys(settings.redis.prefix), signer)
+        store = _store(client, settings, signer)
         seeds, token = _operated(seeds, operator)
         remembered = recall(settings.state_dir, signer)
         if remembered is not None:
@@ -174,7 +182,7 @@ def appoint(config: Path | None, operator: str) -> None:
 
 async def _appoint(settings: Settings, operator: str) -> str:
     async with redis_of(settings) as client:
-        store = Store(client, Keys(settings.redis.prefix), read_signer(settings))
+        store = _store(client, settings, read_signer(settings))
         try:
             return await appointed(store, operator)
         except (NotInitialisedError, ForgedError, ConflictError) as error:
@@ -220,7 +228,7 @@ def restore_policy(config: Path | None, seeds: Path | None, operator: str, *, re
 
 async def _restore(settings: Settings, seeds: Seeds, operator: str, *, replacing: bool) -> tuple[Restored, str | None]:
     async with redis_of(settings) as client:
-        store = Store(client, Keys(settings.redis.prefix), read_signer(settings))
+        store = _store(client, settings, read_signer(settings))
         seeds, token = _operated(seeds, operator)
         remembered = _remembered(settings)
         return await restore(store, remembered, _people(store, settings, seeds), replacing=replacing), token
@@ -271,6 +279,6 @@ async def _retire(settings: Settings, kid: str) -> int:
         raise RotationError(f"{kid} is {'the one that signs' if kid == signer.kid else 'none of the trusted keys'}")
     async with redis_of(settings) as client:
         try:
-            return await reseal(Store(client, Keys(settings.redis.prefix), signer), "host")
+            return await reseal(_store(client, settings, signer), "host")
         except (NotInitialisedError, ForgedError, ConflictError) as error:
             raise RotationError(f"nothing was retired: {type(error).__name__} {error}".rstrip()) from None

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli import show
+from gateway.cli import orders, show
 from gateway.cli.client import DEFAULT_WAIT, segment
 from gateway.cli.exits import Exit
 from gateway.cli.files import File, put_file
@@ -21,7 +21,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "term": ("id", "used_by", "source"),
     "group": ("id", "countries", "as_of", "used_by", "source"),
     "org": ("id", "name", "country", "end_users"),
-    "order": ("id", "authority", "reference", "holds", "directives"),
+    "order": ("id", "progress", "authority", "reference", "holds", "directives"),
 }
 """What a list shows of each noun."""
 
@@ -45,6 +45,9 @@ def add_to(app: typer.Typer) -> None:
         if noun == "directive":
             for verb in STATES:
                 command(group, verb)(_state(verb))
+            orders.add_to_directives(group)
+        if noun == "order":
+            orders.add_to_orders(group)
 
 
 def _path(noun: str, object_id: str = "") -> str:

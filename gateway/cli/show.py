@@ -135,6 +135,8 @@ SHOWN_EXAMPLES = 5
 
 def preview(body: dict[str, Any]) -> None:
     """Who would gain, who would lose, and who because something is not known."""
+    if "as_of" in body:
+        print(clean(f"as it will be from {body['as_of']}:"))
     for side, word in SIDES.items():
         for effect in body[side]:
             print(clean(f"{word} {effect['model']}: {_whom(effect)}"))

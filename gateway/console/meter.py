@@ -55,6 +55,8 @@ def _skip(_: Totals, __: Labels, ___: Any) -> None:
 
 def _request(found: Totals, labels: Labels, value: float) -> None:
     model, decision, reason = (_label(REQUESTS, labels, name) for name in ("model", "decision", "reason"))
+    if decision == "rehearsed":
+        return  # nobody was blocked
     kind = reason or decision if decision == "deny" else decision
     found.decisions[kind] = found.decisions.get(kind, 0.0) + value
     permitted, denied = found.models.get(model, (0.0, 0.0))

@@ -137,6 +137,8 @@ class Pages:
             operator = await self._operator(fingerprint(token))
         except Unauthenticated:
             _log.warning("console_sign_in_failed")
+            if self._context.evidence is not None:
+                self._context.evidence.turned_away(address)
             await asyncio.sleep(FAILED_SECONDS)
             return self._form(request, 401, "Nobody has this token. An approver can give you a new one.")
         except Problem as problem:
@@ -145,6 +147,8 @@ class Pages:
         response = _see(f"{BASE}/{_next(request)}")
         await self._sessions.begin(request, response, operator.token_sha256)
         _log.info("console_signed_in", actor=operator.id)
+        if self._context.evidence is not None:
+            self._context.evidence.signed_in(operator.id, address)
         return response
 
     async def _sign_out(self, request: web.Request) -> web.StreamResponse:

@@ -24,6 +24,7 @@ class Access(StrEnum):
     READ_CALLERS = "read callers"
     EDIT_CALLERS = "edit callers"
     READ_OPERATORS = "read operators"
+    READ_AUDIT = "read the evidence"
 
 
 ROLES: dict[Access, frozenset[Role]] = {
@@ -34,6 +35,7 @@ ROLES: dict[Access, frozenset[Role]] = {
     Access.READ_CALLERS: frozenset({Role.VIEWER, Role.OPERATOR, Role.APPROVER, Role.AUDITOR, Role.REGISTRAR}),
     Access.EDIT_CALLERS: frozenset({Role.REGISTRAR, Role.APPROVER}),
     Access.READ_OPERATORS: frozenset({Role.APPROVER, Role.AUDITOR}),
+    Access.READ_AUDIT: frozenset({Role.OPERATOR, Role.APPROVER, Role.AUDITOR}),
 }
 """Any one of these roles is enough. ``OPEN`` asks for no token at all."""
 

@@ -94,7 +94,8 @@ class _Step:
 def openings(before: Document, after: Document, moves: Sequence[Move], now: datetime) -> list[Opening]:
     """What a change lets through that an order denied. A change that opens nothing needs nobody's approval."""
     found = _Found()
-    if not moves and _only_closes(before, after):
+    _agreed_ends(before, after, found)
+    if not moves and not found.openings and _only_closes(before, after):
         return []
     moments = _moments(before, after, moves, now)
     if len(moments) > MAX_MOMENTS:
@@ -105,7 +106,7 @@ def openings(before: Document, after: Document, moves: Sequence[Move], now: date
     before, after = (_with(document, later) for document in (before, after))
     for moment in moments:
         told = "" if moment == now else f"from {rfc3339(moment)}: "
-        step = _Step(_at(before, moment), _at(after, moment), moment, told)
+        step = _Step(_at(before, moment, now, before), _at(after, moment, now, before), moment, told)
         for search in (_models, _lost_names, _new_names, _callers):
             search(step, moves, found)
     return found.result()
@@ -140,16 +141,34 @@ def _moments(before: Document, after: Document, moves: Sequence[Move], now: date
     return sorted(moment for moment in found if moment >= now)
 
 
-def _at(document: Document, moment: datetime) -> Snapshot:
-    """The policy at a moment. A directive that has ended is as good as lifted."""
-    directives = {name: _ended(directive, moment) for name, directive in document.directives.items()}
+def _at(document: Document, moment: datetime, now: datetime, before: Document) -> Snapshot:
+    """The policy at a moment. A directive that will have ended is as good as lifted."""
+    directives = {
+        name: _ended(directive, moment, now, before.directives.get(name))
+        for name, directive in document.directives.items()
+    }
     return Snapshot(document.model_copy(update={"directives": directives}), 0, moment)
 
 
-def _ended(directive: Directive, moment: datetime) -> Directive:
+def _ended(directive: Directive, moment: datetime, now: datetime, was: Directive | None) -> Directive:
+    """One under an order whose end passed where it was, and nobody agreed that this lifts it, stands on."""
     until = directive.window.until
-    over = until is not None and until <= moment
-    return directive.model_copy(update={"state": State.LIFTED}) if over else directive
+    if until is None or until > moment:
+        return directive
+    passed = until <= now and was is not None and was.window.until == until
+    stands_on = passed and directive.order is not None and not directive.window.reopens
+    return directive if stands_on else directive.model_copy(update={"state": State.LIFTED})
+
+
+def _agreed_ends(before: Document, after: Document, found: _Found) -> None:
+    """That the end of a directive under an order lifts it by itself is for a second person to agree to."""
+    for name, directive in after.directives.items():
+        was = before.directives.get(name)
+        new = directive.window.reopens and not (was is not None and was.window.reopens)
+        if new and directive.order is not None and directive.window.until is not None:
+            told = f"from {rfc3339(directive.window.until)}: whomever {name} denies"
+            for pattern in directive.models:
+                found.add(pattern, {told: told})
 
 
 def _later_models(before: Document, after: Document) -> dict[str, tuple[str, Model]]:

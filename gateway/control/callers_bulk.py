@@ -189,7 +189,13 @@ async def _store(call: Call[Empty], batch: Batch) -> dict[str, Any]:
             return {**nothing, "error": error, "opens": models}
         try:
             committed = await store.commit(
-                base, None, actor=call.by.id, action=change.action, subject=change.subject, edit=change.edit
+                base,
+                None,
+                actor=call.by.id,
+                action=change.action,
+                subject=change.subject,
+                edit=change.edit,
+                told={"from": call.request.remote},
             )
         except ConflictError:
             await asyncio.sleep(random.uniform(0, JITTER_SECONDS))  # noqa: S311 - not for secrets
@@ -213,6 +219,7 @@ def _sealed(context: Context, base: Current, batch: Batch, found: Sequence[Calle
     """The records of a batch, signed; beside the loop, for it takes a tenth of a second."""
     store = context.store
     records: dict[str, bytes] = {}
+    told: dict[str, Any] = {}
     moves, names = [], []
     pseudonyms = Pseudonyms(context.settings.pseudonym_key)
     revision = base.rev + 1
@@ -232,9 +239,13 @@ def _sealed(context: Context, base: Current, batch: Batch, found: Sequence[Calle
         if previous is not None:  # a new caller is no opening
             record = record.model_copy(update={"changed": revision})
             moves.append(Move(previous.caller(), record.caller()))
-        records.update(store.put_caller(record, previous).records)
+        stored = store.put_caller(record, previous)
+        records.update(stored.records)
+        told.update(stored.told)
     subject = f"callers: lines {batch.first} to {batch.last}"
-    change = Change(action="callers.import", subject=subject, edit=Edit(records, tuple(names)), moves=tuple(moves))
+    change = Change(
+        action="callers.import", subject=subject, edit=Edit(records, tuple(names), told), moves=tuple(moves)
+    )
     return change, len(names)
 
 

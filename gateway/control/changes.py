@@ -27,6 +27,7 @@ from gateway.control.problems import Conflict, Overtaken, PreconditionFailed, Un
 from gateway.control.routing import Call, answer
 from gateway.enforcement.store import Committed, ConflictError, Current, Edit, LostError
 from gateway.policy.document import Document
+from gateway.policy.orders import concerned, differences, standing
 
 ATTEMPTS = 50
 """How often a call that insists composes anew. Each round one of the competitors wins."""
@@ -45,6 +46,7 @@ class Change:
     the answer says beside the receipt; ``secret``: the same, but said only once and remembered nowhere.
     ``edits``: the same as data, so that it can wait for approval; ``moves``: which callers become what. ``restores``:
     an earlier policy, of which it takes back to what was open then. ``approved``: somebody else has looked at it.
+    ``told``: what the evidence says of it, beside what changed.
     """
 
     action: str
@@ -63,6 +65,7 @@ class Change:
     restores: Document | None = None
     note: str | None = None
     approved: bool = False
+    told: Mapping[str, Any] = field(default_factory=dict)
 
 
 Compose = Callable[[Current, Operation], Awaitable[Change]]
@@ -158,10 +161,18 @@ async def _propose(
         note=change.note,
         edits=await edits.planned(call.context, base, change.edits),
         opens=tuple(opens),
+        orders=_orders(base, change),
     )
     await proposals.keep(store, proposal)
     _log.info("change_proposed", change=proposal.id, actor=call.by.id, action=change.action, subject=change.subject)
     return answer_waiting(proposal)
+
+
+def _orders(base: Current, change: Change) -> tuple[str, ...]:
+    """The orders that a change is about; one that opens something by a person's record could be about any."""
+    after = change.document or base.document
+    found = concerned(base.document, after, differences(base.document, after))
+    return tuple(sorted({*found, *standing(base.document)})) if change.moves else found
 
 
 def answer_waiting(proposal: proposals.Proposal) -> web.Response:
@@ -189,6 +200,7 @@ async def _commit(call: Call[Any], base: Current, change: Change, operation: Ope
             order=change.order,
             edit=change.edit,
             op_id=operation.id,
+            told={"note": change.note, "from": call.request.remote, "models": change.models, **change.told},
         )
     except ConflictError:
         return None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.control.drills import Drills
+from gateway.control.evidence import Evidence
 from gateway.control.local_holds import LocalHolds
 from gateway.control.remembered import Operators
 from gateway.enforcement.receipts import Receipts
@@ -26,6 +27,7 @@ class Context:
     raises ``Conflict`` where that can't be. ``local`` and ``operators``: what stands on this machine, and who may
     close something here, while Redis cannot be reached; ``None`` where nobody keeps that. ``drills`` runs the
     canary's. ``samples``: what workers have counted by now; ``in_flight``: what is under way on this machine, by model.
+    ``evidence`` keeps what is told.
     """
 
     settings: Settings
@@ -41,5 +43,6 @@ class Context:
     local: LocalHolds | None = None
     operators: Operators | None = None
     drills: Drills | None = None
+    evidence: Evidence | None = None
     samples: Callable[[], Awaitable[list[list[Sample]]]] | None = None
     in_flight: Callable[[], Awaitable[dict[str, InFlight]]] | None = None

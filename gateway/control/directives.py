@@ -9,10 +9,11 @@ from gateway.control.access import Access
 from gateway.control.changes import Change, apply, of_edits
 from gateway.control.edits import edit
 from gateway.control.idempotency import Operation
+from gateway.control.problems import Conflict
 from gateway.control.routing import Call, Empty, Route
 from gateway.control.shapes import DirectiveBody, StateBody
 from gateway.enforcement.store import Current
-from gateway.policy.document import State
+from gateway.policy.document import Directive, State, rfc3339
 
 
 def _covers(current: Current, directive_id: str) -> dict[str, Any]:
@@ -61,6 +62,34 @@ async def lift(call: Call[Empty]) -> web.Response:
     return await _become(call, State.LIFTED)
 
 
+async def reopen(call: Call[Empty]) -> web.Response:
+    """Let the end of a directive's window lift it by itself. Under an order a second person has to agree."""
+
+    async def compose(base: Current, _: Operation) -> Change:
+        directive = DIRECTIVE.existing(base.document, call.id)
+        if directive.window.until is None:
+            raise Conflict(f"{call.id} has no end; give it one first (window.until).")
+        wanted = edit("put", "directives", call.id, _with_end(directive))
+        return await of_edits(
+            call,
+            base,
+            wanted,
+            action="directive.reopen",
+            subject=f"directives/{call.id}",
+            answer={"directive": call.id, "until": rfc3339(directive.window.until)},
+        )
+
+    return await apply(call, compose)
+
+
+def _with_end(directive: Directive) -> DirectiveBody:
+    """The directive as it would be put, but that its end lifts it."""
+    fields = {name: getattr(directive, name) for name in directive.model_fields_set & DirectiveBody.model_fields.keys()}
+    fields["window"] = directive.window.model_copy(update={"reopens": True})
+    fields.pop("state", None)
+    return DirectiveBody(**fields)
+
+
 async def _become(call: Call[Empty], state: State, *, insist: bool = False) -> web.Response:
     async def compose(base: Current, _: Operation) -> Change:
         DIRECTIVE.existing(base.document, call.id)
@@ -102,5 +131,13 @@ ROUTES = (
         changes=True,
     ),
     Route("POST", "/api/v1/directives/{id}/enforce", Access.OPERATE, enforce, "Put it in force", changes=True),
+    Route(
+        "POST",
+        "/api/v1/directives/{id}/reopen",
+        Access.OPERATE,
+        reopen,
+        "Let its end lift it by itself; under an order a second person agrees",
+        changes=True,
+    ),
     Route("POST", "/api/v1/directives/{id}/lift", Access.OPERATE, lift, "End it, for good", changes=True),
 )

@@ -298,7 +298,8 @@ class Draft:
             raise Conflict(f"{other} is this order: it has the same authority and reference.")
         previous = self._objects["orders"].get(each.id)
         by, at = self._stamp if previous is None else (previous.by, previous.at)
-        return Order(**dict(body), by=by, at=at)
+        progress = {} if previous is None else {"progress": previous.progress}
+        return Order(**dict(body), **progress, by=by, at=at)
 
     def _directive(self, each: EditBody, path: str) -> Directive:
         body = read(DirectiveBody, each.body, path)
@@ -314,6 +315,7 @@ class Draft:
             public_message=body.public_message,
             note=body.note,
             state=_state_of(each.id, body.state, previous),
+            begun=previous is not None and previous.begun and previous.window.from_ == body.window.from_,
             by=by,
             at=at,
         )

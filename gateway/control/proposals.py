@@ -47,6 +47,7 @@ class Proposal(Part):
     note: Text | None = None
     edits: tuple[Planned, ...]
     opens: tuple[Opening, ...] = ()
+    orders: tuple[Identifier, ...] = ()
     fate: Fate = Fate.AWAITING
     decided_by: Identifier | None = None
     decided_at: AwareDatetime | None = None
@@ -90,6 +91,7 @@ async def keep(store: Store, proposal: Proposal) -> None:
     body = canonical(proposal.model_copy(update={"edits": told}).model_dump(mode="json", by_alias=True))
     async with store.redis.pipeline(transaction=True) as pipe:
         pipe.set(store.keys.record("change", proposal.id), _sealed(store, proposal), ex=EXPIRES + KEPT)
+        pipe.zadd(store.keys.names("change"), {proposal.id: 0})
         evidence = store.signer.seal("proposed", proposal.id, body)
         pipe.xadd(store.keys.evidence, {"kind": "change", "sealed": evidence})
         await pipe.execute()
@@ -112,8 +114,10 @@ async def find(store: Store, change_id: str) -> Proposal | None:
         ForgedError: it is not one of ours.
     """
     sealed: bytes | None = await store.redis.get(store.keys.record("change", change_id))
-    if sealed is None:
-        return None
+    return None if sealed is None else _read(store, change_id, sealed)
+
+
+def _read(store: Store, change_id: str, sealed: bytes) -> Proposal:
     return Proposal.model_validate_json(store.signer.unseal("change", change_id, sealed))
 
 
@@ -130,9 +134,16 @@ async def existing(store: Store, change_id: str) -> Proposal:
 
 
 async def everything(store: Store) -> list[Proposal]:
-    """Every change that is kept, newest first."""
-    found = [await find(store, name) for name in await store.records.names("change")]
-    return sorted((each for each in found if each is not None), key=lambda each: each.at, reverse=True)
+    """Every change that is kept, newest first. Names of those that were let go leave the index."""
+    names = await store.records.page("change")
+    if not names:
+        return []
+    sealed = await store.redis.mget([store.keys.record("change", name) for name in names])
+    gone = [name for name, record in zip(names, sealed, strict=True) if record is None]
+    if gone:
+        await store.redis.zrem(store.keys.names("change"), *gone)
+    found = [_read(store, name, record) for name, record in zip(names, sealed, strict=True) if record is not None]
+    return sorted(found, key=lambda each: each.at, reverse=True)
 
 
 # ------------------------------------------------------------------------------------------------ deciding

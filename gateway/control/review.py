@@ -24,7 +24,7 @@ from gateway.control.proposals import Fate, Proposal
 from gateway.control.routing import Call, Empty, Parameter, Route, answer
 from gateway.enforcement.compiling import compiled
 from gateway.enforcement.store import Current
-from gateway.policy.document import Part, Text
+from gateway.policy.document import Document, Part, Text, rfc3339
 
 MAX_REMAINING = 20
 """Models of which a dry run says who could use them afterwards."""
@@ -110,8 +110,12 @@ async def _tried(call: Call[ChangesBody]) -> dict[str, Any]:
     base = await context.store.current()
     composed = await edits.composed(context, base, call.body.edits, Stamp(call.by.id, now))
     before, after = base.snapshot, await compiled(composed.document, base.rev + 1)
+    begins = _begins(base, composed.document, now)
+    if begins is not None:  # what it is about has yet to begin: as everything will be then
+        before, after = before.eventual, after.eventual
     becoming = {move.old.id: move.new for move in composed.moves if move.old is not None}
-    models = sorted(composed.document.models) if becoming else composed.models
+    touched = composed.models if begins is None else edits.affected(before, after)
+    models = sorted(composed.document.models) if becoming else touched
     callers = await known(context.store.records)
     traffic = await context.traffic() if context.traffic is not None else None
     opens = await asyncio.to_thread(openings, base.document, composed.document, composed.moves, now)
@@ -120,12 +124,20 @@ async def _tried(call: Call[ChangesBody]) -> dict[str, Any]:
     return {
         "dry_run": True,
         "revision": base.rev,
-        "models": composed.models,
+        "models": touched,
+        **({} if begins is None else {"as_of": rfc3339(begins)}),
         **told,
         "remaining": await asyncio.to_thread(lambda: [may_use(after, model_id, callers) for model_id in remaining]),
         "needs_approval": bool(opens),
         "opens": [opening.model_dump(exclude={"digest"}) for opening in opens],
     }
+
+
+def _begins(base: Current, document: Document, now: datetime) -> datetime | None:
+    """When the last of the edited directives begins, where that is not yet."""
+    known = base.document.directives
+    edited = (each for name, each in document.directives.items() if each != known.get(name))
+    return max((each.window.from_ for each in edited if each.window.from_ and each.window.from_ > now), default=None)
 
 
 # ------------------------------------------------------------------------------------------------ deciding
@@ -153,7 +165,9 @@ async def approve(call: Call[Empty]) -> web.Response:
             edits=proposal.edits,
             models=composed.models,
             order=composed.order,
+            note=proposal.note,
             approved=True,
+            told=_agreed(proposal),
         )
         told = {"change": proposal.id, "proposed_by": proposal.by, "action": proposal.action}
         return replace(change, answer={**told, "subject": proposal.subject, **await _held(base, change)})
@@ -173,9 +187,17 @@ async def reject(call: Call[Empty]) -> web.Response:
             subject=f"changes/{proposal.id} of {proposal.by}: {proposal.action} {proposal.subject}",
             edit=proposals.kept(call.context.store, record),
             answer={"change": proposal.id, "proposed_by": proposal.by},
+            told={**_agreed(proposal), "orders": proposal.orders},
         )
 
     return await _deciding(call, compose)
+
+
+def _agreed(proposal: Proposal) -> dict[str, Any]:
+    """What the evidence says of a decision: on what, and by whom that was proposed."""
+    opens = [opening.model_dump(mode="json") for opening in proposal.opens]
+    proposed = {"id": proposal.id, "by": proposal.by, "at": rfc3339(proposal.at), "action": proposal.action}
+    return {"change": {**proposed, "subject": proposal.subject, "opens": opens}}
 
 
 async def _deciding(call: Call[Empty], compose: Any) -> web.Response:

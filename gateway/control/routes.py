@@ -2,6 +2,7 @@
 
 from gateway.control import (
     asking,
+    audit,
     callers,
     callers_bulk,
     directives,
@@ -35,4 +36,5 @@ ROUTES: tuple[Route, ...] = (
     *callers_bulk.ROUTES,
     *operators.ROUTES,
     *enforcement.ROUTES,
+    *audit.ROUTES,
 )

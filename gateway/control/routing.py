@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gateway.control.access import Access, Shown, authenticate, authenticate_or_remember, bearer, demand
 from gateway.control.context import Context
-from gateway.control.problems import Malformed, mistakes, sentence
+from gateway.control.problems import Malformed, Unauthenticated, mistakes, sentence
 from gateway.identity.records import OperatorRecord
 from gateway.policy.document import Identifier, Part
 
@@ -142,10 +142,17 @@ class Route:
         """Who calls, and whether that is remembered because Redis is away."""
         if self.access is Access.OPEN:
             return None, False
-        if self.survives and context.operators is not None:
-            operator, away = await authenticate_or_remember(shown(request), context.store, context.operators)
-        else:
-            operator, away = await authenticate(shown(request), context.store), False
+        try:
+            if self.survives and context.operators is not None:
+                operator, away = await authenticate_or_remember(shown(request), context.store, context.operators)
+            else:
+                operator, away = await authenticate(shown(request), context.store), False
+        except Unauthenticated:
+            if context.evidence is not None:
+                context.evidence.turned_away(request.remote or "")
+            raise
+        if context.evidence is not None:
+            context.evidence.signed_in(operator.id, request.remote or "")
         demand(operator, self.access, f"{self.method} {self.path}")
         return operator, away
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Self
 
 from pydantic import (
@@ -55,6 +55,24 @@ Who = Annotated[Condition, AfterValidator(_countries_exist)]
 """A condition whose countries exist."""
 
 
+def _rfc_3339(value: object) -> object:
+    """A written time, in UTC. Seconds since the epoch, a day, or a time without a zone would each be a guess."""
+    if not isinstance(value, str):
+        return value
+    try:
+        if _RFC_3339.fullmatch(value):
+            return datetime.fromisoformat(value.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("a time is written as RFC 3339 says, with a zone: 2027-01-31T00:00:00Z")
+
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
+"""A time that somebody wrote, in UTC."""
+
+
 class InlineOrder(Part):
     """An order, named where it is needed first. The same authority and reference mean the same order."""
 
@@ -62,6 +80,12 @@ class InlineOrder(Part):
     reference: Words
     url: Url | None = None
     disclose: bool = False
+    citation: Text | None = None
+    text_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    received: Moment | None = None
+    scope: Text | None = None
+    contact: Text | None = None
+    review: date | None = None
 
 
 class HoldBody(Part):
@@ -126,24 +150,6 @@ class KnownAttributes(Part):
     latest_nationality: frozenset[Country] | None = Field(default=None, min_length=1)
     permanent_residence: frozenset[Country] | None = None
     legal_status: frozenset[Identifier] | None = None
-
-
-def _rfc_3339(value: object) -> object:
-    """A written time, in UTC. Seconds since the epoch, a day, or a time without a zone would each be a guess."""
-    if not isinstance(value, str):
-        return value
-    try:
-        if _RFC_3339.fullmatch(value):
-            return datetime.fromisoformat(value.upper()).astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
-    raise ValueError("a time is written as RFC 3339 says, with a zone: 2027-01-31T00:00:00Z")
-
-
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-
-Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
-"""A time that somebody wrote, in UTC."""
 
 
 class CallerAttributes(KnownAttributes):

@@ -8,12 +8,12 @@ PREFIX = "{pc}"
 
 CONTROL = (
     "~{pc}:*", "+@read", "+@write", "+@scripting", "+@transaction", "+@connection", "-@dangerous",
-    "+info", "+role", "+config|get",
+    "+info", "+role", "+time", "+config|get",
 )  # fmt: skip
 """The control process: everything below the prefix, and a look at the server's settings."""
 
 REPLICA = (
-    "%R~{pc}:*", "%RW~{pc}:cur", "%RW~{pc}:replicas", "%RW~{pc}:acks", "%RW~{pc}:traffic:*",
+    "%R~{pc}:*", "%RW~{pc}:cur", "%RW~{pc}:replicas", "%RW~{pc}:acks", "%RW~{pc}:traffic:*", "%RW~{pc}:effects:*",
     "+@connection", "+role", "+hgetall", "+hget", "+hmget", "+get", "+mget", "+xread", "+xrange",
     "+evalsha", "+script|load", "+hset", "+xadd", "+hincrby", "+expire",
     "(%RW~{pc}:made:* +evalsha +get +getex +set +del)",

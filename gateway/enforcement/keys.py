@@ -51,10 +51,42 @@ class Keys:
         """Capped stream: what members say when it changes."""
         return self._key("acks")
 
+    def detail(self, rev: int) -> str:
+        """What is to be told of a revision, until the notary has put it into the chain."""
+        return self._key(f"detail:{rev}")
+
     @property
     def evidence(self) -> str:
-        """Stream: receipts and sign-ins."""
+        """Stream: receipts, drills, proposals, sign-ins as they come, until the notary has put them into the chain."""
         return self._key("evidence")
+
+    @property
+    def chain(self) -> str:
+        """Stream: the chain of evidence, ids ``<seq>-0``."""
+        return self._key("chain")
+
+    @property
+    def chain_head(self) -> str:
+        """Hash: where the chain ends (seq, hash), and which revision it told last (epoch, rev)."""
+        return self._key("chain-head")
+
+    @property
+    def chain_orders(self) -> str:
+        """Hash: revision → the orders that it was about."""
+        return self._key("chain-orders")
+
+    def chain_of(self, order: str) -> str:
+        """List: the numbers of the entries that are about an order."""
+        return self._key(f"chain-of:{order}")
+
+    def effects(self, restriction: str) -> str:
+        """Hash: worker → whom a restriction hit there."""
+        return self._key(f"effects:{restriction}")
+
+    @property
+    def clocks(self) -> str:
+        """Hash: control process → what its clock and Redis' said at the same time."""
+        return self._key("clocks")
 
     @property
     def receipts(self) -> str:

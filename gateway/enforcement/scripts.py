@@ -8,7 +8,7 @@ _STORE = """
 local function store(key, value)
   local prefix = string.sub(KEYS[1], 1, -4)
   local kind, name = string.match(string.sub(key, #prefix + 1), '^(%a+):(.+)$')
-  local named = kind == 'caller' or kind == 'operator'
+  local named = kind == 'caller' or kind == 'operator' or kind == 'change'
   if value == '' then
     redis.call('DEL', key)
     if named then redis.call('ZREM', prefix .. 'names:' .. kind, name) end
@@ -148,4 +148,30 @@ if was and cjson.decode(was).basis ~= 'lost' then return 0 end
 redis.call('XADD', KEYS[2], '*', 'kind', 'receipt', 'sealed', ARGV[3])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1
+"""
+
+CHAIN = """
+-- KEYS: chain chain-head chain-orders evidence
+-- ARGV: prefix seen_seq seen_hash seq hash epoch rev keep; then per entry: id line rev raw orders…(n, names)
+-- Puts entries into the chain, if it still ends where it was seen to, and takes them from where they waited.
+if redis.replicate_commands then redis.replicate_commands() end
+local head = redis.call('HMGET', KEYS[2], 'seq', 'hash')
+if (head[1] or '') ~= ARGV[2] or (head[2] or '') ~= ARGV[3] then return {'MOVED', head[1] or '', head[2] or ''} end
+local at = 9
+while at < #ARGV do
+  local seq, line, rev, raw, count = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
+  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[8], seq .. '-0', 'line', line)
+  local names = {}
+  for i = 1, count do
+    names[i] = ARGV[at + 4 + i]
+    redis.call('RPUSH', ARGV[1] .. names[i], seq)
+  end
+  if rev ~= '' then
+    if count > 0 then redis.call('HSET', KEYS[3], rev, cjson.encode(names)) else redis.call('HDEL', KEYS[3], rev) end
+  end
+  if raw ~= '' then redis.call('XDEL', KEYS[4], raw) end
+  at = at + 5 + count
+end
+redis.call('HSET', KEYS[2], 'seq', ARGV[4], 'hash', ARGV[5], 'epoch', ARGV[6], 'rev', ARGV[7])
+return {'DONE'}
 """

@@ -38,6 +38,10 @@ class Verifier:
         """The ids of the keys."""
         return tuple(sorted(self._keys))
 
+    def pems(self) -> dict[str, bytes]:
+        """The keys as they stand in files, by their ids."""
+        return {kid: public_pem(key) for kid, key in self._keys.items()}
+
     def take(self, other: "Verifier") -> None:
         """Trust what another one trusts, and nothing else: keys were rotated."""
         self._keys = dict(other._keys)  # noqa: SLF001 - of the same class

@@ -2,8 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -12,14 +12,28 @@ import orjson
 from gateway.enforcement import lease, scripts
 from gateway.enforcement.compiling import beside, compiled, outlived
 from gateway.enforcement.connection import Client
+from gateway.enforcement.details import Told, advanced, detail, sealed_detail
 from gateway.enforcement.entry import GENESIS, Entry, Position, read_entry, read_position
 from gateway.enforcement.keys import Keys
+from gateway.enforcement.people import Edit, People
 from gateway.enforcement.records import Records
 from gateway.enforcement.signing import ForgedError, Signer
-from gateway.identity.records import CallerRecord, OperatorRecord
-from gateway.identity.records import dump as dump_record
 from gateway.policy.document import Document, digest, dump
 from gateway.policy.snapshot import Snapshot
+
+__all__ = [
+    "AlreadyInitialisedError",
+    "Committed",
+    "ConflictError",
+    "Current",
+    "Edit",
+    "LostError",
+    "NewerError",
+    "NotInitialisedError",
+    "Standing",
+    "Store",
+    "read_said",
+]
 
 WAIT_MS = 1000
 """How long replicas of Redis may take to have a commit; less than a command's timeout."""
@@ -80,18 +94,6 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Edit:
-    """What a commit changes beside the document: records by Redis key (empty deletes), and whom replicas forget."""
-
-    records: dict[str, bytes] = field(default_factory=dict)
-    callers: tuple[str, ...] = ()
-
-    def __or__(self, other: "Edit") -> "Edit":
-        """Both."""
-        return Edit(self.records | other.records, (*self.callers, *other.callers))
-
-
-@dataclass(frozen=True, slots=True)
 class Committed:
     """A revision that is in the log. ``at`` is the lease clock after the reply; ``members`` who had to know.
 
@@ -110,17 +112,25 @@ class Committed:
     durable: bool | None = None
 
 
-class Store:
+class Store(People):
     """Redis, as the control plane sees it. Nothing else writes policy.
 
-    ``replicas_ack``: how many of its replicas must have a commit, so that a failover cannot forget it.
+    ``replicas_ack``: how many of its replicas must have a commit, so that a failover cannot forget it. ``digest_key``:
+    gives what records are told by in the evidence; the same on every machine.
     """
 
-    def __init__(self, redis: Client, keys: Keys, signer: Signer, *, replicas_ack: int = 0) -> None:
+    def __init__(
+        self,
+        redis: Client,
+        keys: Keys,
+        signer: Signer,
+        *,
+        replicas_ack: int = 0,
+        digest_key: Callable[[], bytes] | None = None,
+    ) -> None:
         self.redis = redis
+        super().__init__(keys, signer, digest_key)
         self.replicas_ack = replicas_ack
-        self.keys = keys
-        self.signer = signer
         self.voucher = signer.voucher
         self.records = Records(redis, keys, signer)
         self._commit = redis.register_script(scripts.COMMIT)
@@ -237,14 +247,19 @@ class Store:
         order: str | None = None,
         edit: Edit | None = None,
         op_id: str | None = None,
+        told: Told | None = None,
     ) -> Committed:
         """Commit a change composed from ``base``. Without a document, the one in force stays.
+
+        ``told``: what the evidence is to say beside what changed: a note, from where, who agreed.
 
         Raises:
             ConflictError: ``base`` is no longer current.
             LostError: ``op_id`` was committed in a history that was lost.
         """
         edit = edit or Edit()
+        if document is not None:
+            document = advanced(base.document, document, base.rev + 1)
         body = await beside(document, dump, document) if document is not None else b""
         entry = Entry(
             epoch=base.position.epoch,
@@ -259,16 +274,18 @@ class Store:
             prev=base.position.hash,
         )
         sealed = self.signer.seal("document", entry.doc, body) if body else b""
-        keys = self.keys
+        keys, after = self.keys, document or base.document
+        left = await beside(after, detail, base.document, after, edit.told, told or {})
+        records = {**edit.records, keys.detail(entry.rev): sealed_detail(self.signer, entry.hash, left)}
         (status, answer, *_), replicas = await self._execute(
             [
                 *(keys.cur, keys.log, keys.docs, keys.doc(entry.doc), keys.ops, keys.ops_order, keys.replicas),
-                *edit.records,
+                *records,
             ],
             [
                 *(base.position.epoch, base.rev, base.position.hash, op_id or secrets.token_hex(16)),
                 *(entry.rev, entry.hash, entry.sealed(self.signer), entry.doc, sealed),
-                *edit.records.values(),
+                *records.values(),
             ],
         )
         at = lease.now()
@@ -377,39 +394,6 @@ class Store:
     def gone(self, listed: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
         """Who of those that are listed left, and somebody vouches for it."""
         return frozenset(name for name, said in listed.items() if said.get("left") and self.voucher.vouches(name, said))
-
-    # ------------------------------------------------------------------ records
-
-    def put_caller(self, record: CallerRecord, previous: CallerRecord | None) -> Edit:
-        """Store a caller, its keys' pointers, and drop the pointers of keys it no longer has."""
-        records = {self._record("caller", record.id): self.signer.seal("caller", record.id, dump_record(record))}
-        gone = {key.sha256 for key in previous.keys.values()} if previous else set()
-        for key in record.keys.values():
-            records[self._record("key", key.sha256)] = record.id.encode()
-            gone.discard(key.sha256)
-        return Edit(records | {self._record("key", old): b"" for old in gone}, (record.id,))
-
-    def drop_caller(self, record: CallerRecord) -> Edit:
-        """Remove a caller and its keys."""
-        keys = {self._record("key", key.sha256): b"" for key in record.keys.values()}
-        return Edit({self._record("caller", record.id): b""} | keys, (record.id,))
-
-    def put_operator(self, record: OperatorRecord, previous: OperatorRecord | None) -> Edit:
-        """Store an operator and its token's pointer."""
-        records = {
-            self._record("operator", record.id): self.signer.seal("operator", record.id, dump_record(record)),
-            self._record("token", record.token_sha256): record.id.encode(),
-        }
-        if previous is not None and previous.token_sha256 != record.token_sha256:
-            records[self._record("token", previous.token_sha256)] = b""
-        return Edit(records)
-
-    def drop_operator(self, record: OperatorRecord) -> Edit:
-        """Remove an operator and its token."""
-        return Edit({self._record("operator", record.id): b"", self._record("token", record.token_sha256): b""})
-
-    def _record(self, kind: str, name: str) -> str:
-        return self.keys.record(kind, name)
 
 
 def read_said(value: str | bytes) -> dict[str, Any]:

@@ -7,6 +7,9 @@ import secrets
 from functools import cached_property
 from pathlib import Path
 
+DIGESTS = "digests of records"
+"""What the key of the evidence's digests is derived for."""
+
 KEY_BYTES = 32
 DIGITS = 16
 

@@ -58,9 +58,10 @@ LABELS: dict[str, str] = {
     "replica": "this machine's workers, and `control` for the control process",
     "state": "states of a worker, of a replica, or of a directive",
     "cause": "what can befall a connection to a provider",
-    "place": "the settings' tables that name a certificate",
+    "place": "the settings' tables that name a certificate; `file`, `url`, `timestamp`",
+    "sink": "`file` or `http`",
     "what": "`policy`, `caller`, `replica`",
-    "result": "`passed` or `failed`; `loaded` or `refused`",
+    "result": "`passed` or `failed`; `loaded` or `refused`; `delivered` or `failed`",
     "step": "the steps of a drill",
     "basis": "how a receipt was proven",
     "version": "the one that runs",
@@ -159,6 +160,11 @@ METRICS: tuple[Definition, ...] = (
     Definition(_P + "drill_interval_seconds", "gauge", "How often one should; 0: by hand only."),
     Definition(_P + "local_holds", "gauge", "Holds of this machine that not all its workers have by a revision yet."),
     Definition(
+        _P + "evidence_heads_total", "counter", "Signed heads of the evidence, by where they went.", ("place", "result")
+    ),
+    Definition(_P + "evidence_failures_total", "counter", "Times the evidence could not be written down.", ("cause",)),
+    Definition(_P + "decision_records_lost_total", "counter", "Decision records that nobody took.", ("sink",)),
+    Definition(
         _P + "enforcement_seconds", "histogram", "From a commit to its proof.", ("basis",), ENFORCEMENT_BUCKETS
     ),
     Definition(_P + "build_info", "gauge", "1, with the version that runs.", ("version",)),
@@ -208,8 +214,8 @@ class Counters:
         return plain + [(name, labels, counts) for (name, labels), counts in self._histograms.items()]
 
 
-def merge(sources: Iterable[Iterable[Sample]]) -> dict[str, dict[Labels, Any]]:
-    """One value per metric and labels: sums."""
+def merge(sources: Iterable[Iterable[Any]]) -> dict[str, dict[Labels, Any]]:
+    """One value per metric and labels: sums. Samples, or lists where they came over the channel."""
     merged: dict[str, dict[Labels, Any]] = {}
     for samples in sources:
         for name, labels, value in samples:
@@ -255,7 +261,7 @@ def _cumulative(buckets: tuple[float, ...], counts: list[float]) -> list[tuple[s
     return rows
 
 
-def expose(sources: Iterable[Iterable[Sample]]) -> bytes:
+def expose(sources: Iterable[Iterable[Any]]) -> bytes:
     """The text exposition of all sources together."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Merged(merge(sources)))

@@ -5,6 +5,7 @@ from typing import Any
 
 from gateway.policy.caller import Caller
 from gateway.policy.decision import Deny, Permit
+from gateway.policy.document import rfc3339
 from gateway.policy.snapshot import Asked, Snapshot
 
 
@@ -22,9 +23,23 @@ def availability(
         }
         if names:
             provider, name = next(iter(names.items()))
-            decision = snapshot.decide(caller, Asked(provider, (name,)), on_behalf_of)
-            entries.append({"model": model_id, "names": names, **_entry(snapshot, decision)})
+            asked = Asked(provider, (name,))
+            entry = _entry(snapshot, snapshot.decide(caller, asked, on_behalf_of))
+            if entry["available"] and snapshot.eventual is not snapshot:
+                entry |= _notice(snapshot, snapshot.eventual.decide(caller, asked, on_behalf_of))
+            entries.append({"model": model_id, "names": names, **entry})
     return entries
+
+
+def _notice(snapshot: Snapshot, decision: Permit | Deny) -> dict[str, Any]:
+    """What will keep from a model that may be used now: a directive whose window has yet to begin."""
+    directive = snapshot.document.directives.get(decision.restriction or "") if isinstance(decision, Deny) else None
+    begins = None if directive is None else directive.window.from_
+    if begins is None or isinstance(decision, Permit):
+        return {}
+    told = _entry(snapshot, decision)
+    kept = ("reason", "scope", "until", "message", "under_order", "order")
+    return {"notice": {"from": rfc3339(begins), **{name: told[name] for name in kept if name in told}}}
 
 
 def _entry(snapshot: Snapshot, decision: Permit | Deny) -> dict[str, Any]:

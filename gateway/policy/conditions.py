@@ -176,7 +176,7 @@ class Compiler:
         named = {name: _groups_in(group) for name, group in groups.items()}
         for name in _in_order("groups", named):
             self._countries[name] = self._values(groups[name].countries, f"groups.{name}.countries", countries=True)
-        named = {name: list(_terms_in(term.condition)) for name, term in terms.items()}
+        named = {name: list(terms_in(term.condition)) for name, term in terms.items()}
         for name in _in_order("terms", named):
             self._terms[name] = self._term(name, self.compile(terms[name].condition, f"terms.{name}.condition"))
 
@@ -296,12 +296,13 @@ def _groups_in(group: Group) -> list[str]:
     return [country.removeprefix("group:") for country in group.countries if country.startswith("group:")]
 
 
-def _terms_in(condition: Condition) -> Iterator[str]:
+def terms_in(condition: Condition) -> Iterator[str]:
+    """The terms that a condition names, as far as its own words go."""
     if condition.term is not None:
         yield condition.term
     negated = () if condition.not_ is None else (condition.not_,)
     for part in (*negated, *(condition.all or ()), *(condition.any or ())):
-        yield from _terms_in(part)
+        yield from terms_in(part)
 
 
 _KNOWN_OF = {attribute: attrgetter(attribute) for attribute in get_args(Attribute)}

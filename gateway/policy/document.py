@@ -5,7 +5,7 @@ the path of the mistake. ``canonical`` gives the bytes that are hashed and signe
 """
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from hashlib import sha256
 from typing import Annotated, Any, Literal, Self
@@ -92,22 +92,47 @@ class Hold(Part):
     in_flight: InFlight = InFlight()
 
 
+class Progress(StrEnum):
+    """How far an order has come: received → in force → partly lifted → lifted; what was lifted can come into force."""
+
+    RECEIVED = "received"
+    IN_FORCE = "in_force"
+    PARTLY_LIFTED = "partly_lifted"
+    LIFTED = "lifted"
+
+
 class Order(Part):
-    """The legal or internal act behind restrictions. ``disclose``: the refused may learn authority, reference, url."""
+    """The legal or internal act behind restrictions. ``disclose``: the refused may learn authority, reference, url.
+
+    ``citation``: the law that it rests on. ``text_sha256``: of the letter's bytes, which stay where they are.
+    ``scope``: what it asks for, in words. ``review``: the day on which somebody looks whether it still stands.
+    ``progress`` is kept by every commit (``gateway.policy.orders``); nobody writes it.
+    """
 
     authority: Text
     reference: Text
     url: Url | None = None
     disclose: bool = False
+    citation: Text | None = None
+    text_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    received: AwareDatetime | None = None
+    scope: Text | None = None
+    contact: Text | None = None
+    review: date | None = None
+    progress: Progress = Progress.RECEIVED
     by: Identifier
     at: AwareDatetime
 
 
 class Window(Part):
-    """When a directive applies: from, until; the end is where a further commit lifts it."""
+    """When a directive applies: from, until; the end is where a further commit lifts it.
+
+    ``reopens``: under an order, a second person has agreed that its end lifts it by itself.
+    """
 
     from_: AwareDatetime | None = Field(default=None, alias="from")
     until: AwareDatetime | None = None
+    reopens: bool = False
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -115,6 +140,8 @@ class Window(Part):
     def _ordered(self) -> Self:
         if self.from_ is not None and self.until is not None and self.until <= self.from_:
             raise ValueError("until must be after from")
+        if self.reopens and self.until is None:
+            raise ValueError("reopens: says something about until, which is not given")
         return self
 
 

@@ -72,6 +72,7 @@ class Snapshot:
         self._at = at or _END_OF_TIME
         self._memo: dict[Any, Decision] = {}
         self._alternatives: dict[Any, list[str]] = {}
+        self._eventual: Snapshot | None = None
         if like is None:
             self._cover = Cover(document.models)
             self.offline = closed_by_holds(document, self._cover)
@@ -91,6 +92,13 @@ class Snapshot:
         self.resolve, self.find, self.name_at = self._names.resolve, self._names.find, self._names.name_at
         self.lookalikes = self._names.lookalikes
         self._anonymous = self._in_force.anonymous and self._shadows.anonymous
+
+    @property
+    def eventual(self) -> "Snapshot":
+        """The same policy when everything that time makes it deny has begun: what is coming, for whoever asks."""
+        if self._eventual is None:
+            self._eventual = self if self.next_boundary is None else Snapshot(self.document, self.revision)
+        return self._eventual
 
     def renumbered(self, revision: int) -> "Snapshot":
         """The same policy, compiled for the same time, as another revision: one that edits only callers.

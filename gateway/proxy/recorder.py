@@ -6,6 +6,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.observability.callers import CallersHit
+from gateway.observability.effects import Effects
 from gateway.observability.metrics import Counters
 from gateway.observability.refused import RefusedNames
 from gateway.observability.traffic import Traffic
@@ -39,6 +40,8 @@ class Recorder:
     def __init__(self, log: Lines | None, snapshot: Callable[[], Snapshot | None], *, log_permits: bool) -> None:
         self.counters = Counters()
         self.traffic = Traffic()
+        self.effects = Effects()
+        self.decisions: Lines | None = None
         self.refused = RefusedNames()
         self.hit = CallersHit()
         self._refusals: OrderedDict[str, tuple[tuple[str, ...], tuple[Any, ...]]] = OrderedDict()
@@ -63,6 +66,7 @@ class Recorder:
                 self.counters.add("portcullis_rehearsed_total", (model, reason))
             else:
                 self._blocked(model, reason, line["restriction"], line["caller"])
+                self.effects.add(line)
             if exchange.denied.reason is Reason.UNKNOWN_MODEL:
                 self.refused.add(line["provider"] or "", line["model"] or "", line["time"])
         elif exchange.permit is not None and exchange.permit.models:
@@ -146,6 +150,8 @@ class Recorder:
     def _write(self, line: dict[str, Any]) -> None:
         if self.log is not None and (self._log_permits or line["decision"] in _REFUSED):
             self.log.add(line)
+        if self.decisions is not None:
+            self.decisions.add(line)
 
 
 def _now() -> float:

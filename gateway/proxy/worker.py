@@ -21,7 +21,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
@@ -46,14 +46,18 @@ from gateway.identity.pseudonyms import Pseudonyms
 from gateway.identity.records import CallerRecord
 from gateway.observability import logs, process
 from gateway.observability.census import rows
+from gateway.observability.decisions import Decisions, Files, Http, Sink
+from gateway.observability.effects import KEEP_SECONDS
 from gateway.observability.metrics import ERROR_REASONS, METRICS, Counters, Sample
 from gateway.observability.request_log import RequestLog
 from gateway.observability.traffic import bucket, flush
 from gateway.policy.decision import Reason
+from gateway.policy.orders import terms_of
 from gateway.proxy.census import in_flight
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.gate import LINGER_SECONDS, Gate
 from gateway.proxy.tls import TlsTransport
+from gateway.settings import Decisions as DecisionSettings
 from gateway.settings import Settings, load
 from gateway.tls import Watched, keep_current, watched_server
 
@@ -118,9 +122,17 @@ class Worker:
         directory, made = Directory(self._load_caller), self._made_store()
         self._gate = Gate(settings, self._agent.replica, directory, self._spans or self._request_log, made)
         self._gate.swept = self._agent.swept
+        self._decisions = decisions_of(settings.decisions, self._terms)
+        self._gate.recorder.decisions = self._decisions
         _begin_counting(self._gate.counters, settings.providers)
         listener = settings.proxy.tls
         self._tls = None if listener is None else watched_server(listener, "proxy.tls", self._gate.counters)
+
+    def _terms(self, restriction: str) -> tuple[str, ...]:
+        """The terms that a directive names."""
+        snapshot = self._gate.snapshot
+        directive = None if snapshot is None else snapshot.document.directives.get(restriction)
+        return () if directive is None else terms_of(directive)
 
     def _made_store(self) -> MadeStore:
         """What was made through the gateway, authenticated with a key that every machine has."""
@@ -262,6 +274,8 @@ class Worker:
         if self._spans is not None:
             await asyncio.to_thread(self._spans.close)
         self._request_log.close()
+        if self._decisions is not None:
+            await asyncio.to_thread(self._decisions.close)
 
     async def _until_served(self, moment: float) -> None:
         """Wait until no connection is left, those that still shake hands included, or until a moment."""
@@ -316,6 +330,8 @@ class Worker:
         hit = self._gate.recorder.hit.samples(self._name, time.monotonic())
         lost: Sample = ("portcullis_spans_dropped_total", (), 0 if self._spans is None else self._spans.dropped)
         own = [dropped, lost, running, *process.samples(self._name), *_limits(self._settings), *hit]
+        if self._decisions is not None:
+            own += [("portcullis_decision_records_lost_total", (name,), n) for name, n in self._decisions.lost.items()]
         return [*own, *self._agent.samples(), *self._gate.samples(self._name)]
 
     async def _keep_flushing(self) -> None:
@@ -332,6 +348,28 @@ class Worker:
         except (RedisError, OSError, TimeoutError):
             for (caller, model), count in counts.items():
                 self._gate.recorder.traffic.add(caller, model, count)
+        await self._flush_effects(keys)
+
+    async def _flush_effects(self, keys: Keys) -> None:
+        """Write down whom restrictions hit here, as the sum since this process began."""
+        effects = self._gate.recorder.effects
+        changed = effects.take()
+        try:
+            for restriction, view in changed.items():
+                await self._commands.hset(keys.effects(restriction), self._agent.member, view)
+                await self._commands.expire(keys.effects(restriction), KEEP_SECONDS)
+        except (RedisError, OSError, TimeoutError):
+            effects.put_back(changed)
+
+
+def decisions_of(settings: DecisionSettings, terms: Callable[[str], tuple[str, ...]]) -> Decisions | None:
+    """Where decision records go, as the settings say; ``None``: nowhere."""
+    sinks: list[Sink] = []
+    if settings.dir is not None:
+        sinks.append(Files(settings.dir, settings.keep_days))
+    if settings.url is not None:
+        sinks.append(Http(settings.url, settings.authorization()))
+    return Decisions(sinks, terms, settings.sample, settings.queue) if sinks else None
 
 
 def _traced(settings: Settings, log: RequestLog, replica: str) -> "Spans":

@@ -67,6 +67,8 @@ ALLOWED = {
     "POST replicas:restart": "operator approver",
     "GET receipts": "viewer operator approver auditor",
     "GET policy": "viewer operator approver auditor",
+    "POST orders": "operator approver",
+    "GET audit": "operator approver auditor",
 }
 PROTECTED = [route for route in ROUTES if route.access is not Access.OPEN]
 
