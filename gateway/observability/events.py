@@ -184,7 +184,7 @@ REQUEST: dict[str, str] = {
     "operation": "the operation's id in docs/dialects.md",
     "caller": "the caller's pseudonym",
     "org": "the caller's organisation",
-    "decision": "`permit`, `deny`, `rehearsed` where the refusal was asked for, or `none` where the client left before one",
+    "decision": "`permit`, `deny`, `rehearsed` (a refusal asked for), or `none` where the client left before one",
     "model": "the model in the catalog, or the name as asked where it has none",
     "reason": "why it was refused or cut",
     "restriction": "the hold or directive that spoke",
