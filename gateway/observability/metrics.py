@@ -212,8 +212,8 @@ class Counters:
         return plain + [(name, labels, counts) for (name, labels), counts in self._histograms.items()]
 
 
-def merge(sources: Iterable[Iterable[Sample]]) -> dict[str, dict[Labels, Any]]:
-    """One value per metric and labels: sums."""
+def merge(sources: Iterable[Iterable[Any]]) -> dict[str, dict[Labels, Any]]:
+    """One value per metric and labels: sums. Samples, or lists where they came over the channel."""
     merged: dict[str, dict[Labels, Any]] = {}
     for samples in sources:
         for name, labels, value in samples:
@@ -259,7 +259,7 @@ def _cumulative(buckets: tuple[float, ...], counts: list[float]) -> list[tuple[s
     return rows
 
 
-def expose(sources: Iterable[Iterable[Sample]]) -> bytes:
+def expose(sources: Iterable[Iterable[Any]]) -> bytes:
     """The text exposition of all sources together."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Merged(merge(sources)))

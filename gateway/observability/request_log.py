@@ -57,6 +57,7 @@ class RequestLog:
             view = memoryview(batch)
             try:
                 while view:
-                    view = view[os.write(self._fd, view) :]
+                    written = os.write(self._fd, view)  # apart: compiled, a slice's bounds may be evaluated twice
+                    view = view[written:]
             except OSError:
                 self.dropped += batch.count(b"\n")

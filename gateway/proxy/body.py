@@ -152,7 +152,8 @@ class Body:
         rest = memoryview(data)
         try:
             while rest:
-                rest = rest[self._file.write(rest) :]
+                written = self._file.write(rest)  # apart: compiled, a slice's bounds may be evaluated twice
+                rest = rest[written:]
         except OSError as error:
             raise NoRoomError from error
 

@@ -174,7 +174,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             return
         rest = memoryview(data)
         while rest:
-            rest = rest[self._tls.write(rest) :]
+            written = self._tls.write(rest)
+            rest = rest[written:]
         self._flush()
 
     def can_write_eof(self) -> bool:

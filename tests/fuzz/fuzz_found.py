@@ -4,6 +4,8 @@ FOUND = (
     # an id with an encoded dot segment: a server that decodes it and resolves it serves another operation
     ("head", b"\0GET /v1/files/f%2F..%2F..%2Fresponses%2Fr HTTP/1.1\r\nHost: gate\r\n\r\n"),
     ("head", b"\0GET /v1/models/a%2F. HTTP/1.1\r\nHost: gate\r\n\r\n"),
+    # a query of question marks: the comparison itself took one off
+    ("head", b"\tPOST /v1/files??? HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n"),
     # a bare carriage return in a part's head, which ends it for Python's email: what follows is the file's first line
     (
         "form",

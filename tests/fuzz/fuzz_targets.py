@@ -234,7 +234,7 @@ def _compare_head(read: Head, data: bytes) -> None:
         return
     target = read.path.encode() + (b"?" + read.query if read.query else b"")
     assert request.method == read.method.encode()
-    assert request.target.removesuffix(b"?") == target
+    assert request.target in (target, target + b"?"), "an empty query need not go on"
     said = [value for name, value in request.headers if name == b"host"]
     assert said == ([read.host] if read.host else [])
     lengths = {int(value) for name, value in request.headers if name == b"content-length"}
