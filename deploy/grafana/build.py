@@ -118,7 +118,7 @@ AVAILABILITY = (
         unit="reqps", width=12, stack=True,
     ),
     series(
-        "Requests per second, by decision", "permit, deny, or none: ended before a decision.",
+        "Requests per second, by decision", "permit, deny, rehearsed, or none: ended before a decision.",
         (f"sum by (decision) (rate(portcullis_requests_total{RATE}))", "{{decision}}"), unit="reqps", width=12, stack=True,
     ),
     series(
@@ -132,8 +132,9 @@ AVAILABILITY = (
         ("sum by (model) (portcullis_callers_blocked)", "{{model}} at most"), step=True,
     ),
     series(
-        "Would be blocked per second", "Permits that a directive in shadow would have refused.",
+        "Would be blocked per second", "Permits that a directive in shadow would have refused, and rehearsals of clients.",
         (f"sum by (model, restriction) (rate(portcullis_would_deny_total{RATE}))", "{{model}} {{restriction}}"),
+        (f"sum by (model) (rate(portcullis_rehearsed_total{RATE}))", "{{model}} rehearsed"),
         unit="reqps",
     ),
     series(
@@ -246,10 +247,11 @@ GATE = (
         ("sum(portcullis_buffered_bytes)", "bytes"), ("sum(portcullis_spooled_bodies)", "on disk"), unit="bytes",
     ),
     series(
-        "Connections", "Clients', providers', WebSockets.",
+        "Connections", "Clients', providers', WebSockets, streams of availability.",
         ("sum(portcullis_client_connections)", "clients"),
         ("sum by (provider) (portcullis_upstream_connections)", "to {{provider}}"),
         ("sum by (provider) (portcullis_websockets)", "WebSockets {{provider}}"),
+        ("sum(portcullis_availability_watchers)", "availability"),
     ),
     series(
         "Workers", "What they are doing.", ("sum by (state) (portcullis_workers)", "{{state}}"), step=True, stack=True

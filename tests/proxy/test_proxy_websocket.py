@@ -63,7 +63,7 @@ async def test_the_handshake_is_written_anew(door, client, provider):
             REALTIME,
             "Sec-WebSocket-Extensions: permessage-deflate",
             "OpenAI-Beta: realtime=v1",
-            "Portcullis-Rehearse: gpt-5.4-mini",
+            "Portcullis-Rehearse: claude-fable-5",
             "X-Forwarded-For: 1.2.3.4",
         )
     )
