@@ -34,7 +34,7 @@ def listener(pair: Pair, **fields: object) -> ServerTls:
 
 
 def reloads(counters: Counters) -> dict[str, float]:
-    return {labels[1]: value for _, labels, value in counters.samples()}
+    return {labels[1]: value for _, labels, value in counters.samples() if value}  # others are there from the start
 
 
 # ---------------------------------------------------------------- what is wrong with a file

@@ -20,6 +20,8 @@ EMPTY = {
     "gate: Failures per second, by provider and cause": "no provider fails before one is made to",
     "gate: Provider's errors": "none answered 5xx",
     "enforcement: Alarms, total": "no provider answered as a model that is denied",
+    "enforcement: Signed heads of the evidence, total": "heads go nowhere else where no place is set",
+    "enforcement: Evidence not kept": "all of it was written down, and taken",
     "enforcement: Steps of drills": "a step is counted when it first ends; NaN before",
 }
 """Panels that have nothing to show in a gateway in order, and why."""
